@@ -1,0 +1,246 @@
+"""Predictions of any model, read from CSV or Parquet, with labels and groups as the file has them.
+
+Shape legend: N rows, C classes.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trainables.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Name = int | str
+"""A class or group as the file says it: an integer, else text."""
+
+# No leading zeros: "007" is a name, not the number 7.
+_INTEGER = re.compile(r"(-?(?:0|[1-9]\d*))(?:\.0*)?")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns hold what."""
+
+    label: str
+    prediction: str
+    group: str
+    patient: str | None
+    probabilities: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PredictionTable:
+    """The rows of one file whose group is known; lists of N values each."""
+
+    path: str
+    label_N: list[Name]
+    prediction_N: list[Name] | None  # None: to be taken from the probabilities
+    group_N: list[Name]
+    patient_N: list[str | None] | None
+    probability_NC: np.ndarray | None  # float64, in the order of the columns named
+    num_unknown_group: int
+
+
+def _name(value: Any) -> Name:
+    """Read 3, 3.0, "3" and "3.0" as the integer 3 and everything else as text."""
+    text = str(value).strip()
+    match = _INTEGER.fullmatch(text)
+    return int(match[1]) if match else text
+
+
+def _names(column: pd.Series) -> list[Any]:
+    """One name a row, None where the value is missing; each distinct value is read once."""
+    code_N, distinct = column.factorize()
+    known = [_name(value) for value in distinct]
+    return [None if code < 0 else known[code] for code in code_N.tolist()]
+
+
+def sorted_names(names: Iterable[Name]) -> list[Name]:
+    """Distinct names, numerically when all are integers, else as text by the alphabet."""
+    distinct = set(names)
+    if all(isinstance(name, int) for name in distinct):
+        return sorted(distinct)
+    return sorted({str(name) for name in distinct})
+
+
+def indices(names: Sequence[Name], known: Sequence[Name]) -> np.ndarray:
+    """Position of each name among the known ones, int64."""
+    place: dict[Name, int] = {}
+    for position, name in enumerate(known):
+        place[name] = position
+        place.setdefault(str(name), position)
+    return np.array([place[n] if n in place else place[str(n)] for n in names], np.int64)
+
+
+def probability_names(
+    columns: Sequence[str], labels: Sequence[Name], places: Sequence[Name]
+) -> tuple[list[Name], bool]:
+    """Which class each probability column is of, and whether only its position says so.
+
+    By name when the columns, less a common beginning such as ``p_``, name every true label;
+    else by position among the classes seen.
+    """
+    alike = takewhile(lambda letters: len(set(letters)) == 1, zip(*columns, strict=False))
+    start = "".join(letters[0] for letters in alike)
+    for cut in [0, *(i + 1 for i, letter in enumerate(start) if letter in "_.:- ")]:
+        rest = [column[cut:] for column in columns]
+        if {str(label) for label in labels} <= set(rest):
+            return [_name(text) for text in rest], False
+    if len(columns) == len(places):
+        return list(places), True
+    raise UserError(
+        f"--probabilities names {len(columns)} columns but there are {len(places)} classes "
+        f"and the columns are not named after them ({', '.join(columns[:4])}, ...)"
+    )
+
+
+def _csv(path: str, usecols: Sequence[str] | None, numbers: Sequence[str]) -> Any:
+    """Read a CSV with pyarrow: unlike pandas it refuses a line with a value too many."""
+    from pyarrow import csv, string
+
+    parse = csv.ParseOptions(newlines_in_values=True)
+    if usecols is None:
+        with csv.open_csv(path, parse_options=parse) as reader:
+            return reader.schema.names
+    convert = csv.ConvertOptions(
+        include_columns=list(usecols),
+        column_types={name: string() for name in usecols if name not in numbers},
+        strings_can_be_null=True,
+    )
+    return csv.read_csv(path, parse_options=parse, convert_options=convert).to_pandas()
+
+
+def _open(path: str, usecols: Sequence[str] | None, numbers: Sequence[str] = ()) -> Any:
+    """Read the named columns (None: the header only), text as text so that nothing is guessed."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(4)
+        if not start:
+            raise UserError(f"{path} is empty")
+        if start != b"PAR1":
+            return _csv(path, usecols, numbers)
+        from pyarrow import parquet
+
+        if usecols is None:
+            return parquet.read_schema(path).names
+        return parquet.read_table(path, columns=list(usecols)).to_pandas()
+    except FileNotFoundError:
+        parent = Path(path).parent
+        beside = [p.name for p in parent.iterdir()] if parent.is_dir() else []
+        raise UserError(f"no file {path}{_near(Path(path).name, beside)}") from None
+    except (OSError, ValueError, KeyError) as error:  # pyarrow's errors of parsing are among these
+        line = " ".join(str(error).split())
+        raise UserError(f"cannot read {path} as CSV or Parquet: {line}") from None
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    """Name the nearest known one, or nothing."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f", did you mean {near[0]!r}?" if near else ""
+
+
+def _check_present(wanted: Sequence[str], header: Sequence[str], path: str) -> None:
+    for name in wanted:
+        if name not in header:
+            shown = ", ".join(header[:12]) + (", ..." if len(header) > 12 else "")
+            hint = _near(name, header) or f" (columns: {shown})"
+            raise UserError(f"no column {name!r} in {path}{hint}")
+
+
+def _check_filled(values: Sequence[Any], row_N: np.ndarray, name: str, path: str) -> None:
+    empty = [i for i, value in enumerate(values) if value is None]
+    if empty:
+        raise UserError(
+            f"{name} must be given in every row but {len(empty)} are missing, "
+            f"the first in data row {row_N[empty[0]] + 1} ({path})"
+        )
+
+
+def _probabilities(frame: pd.DataFrame, names: Sequence[str], path: str) -> np.ndarray:
+    """The (N, C) probabilities, checked: finite, in [0, 1], rows that add up to 1."""
+    try:
+        value_NC = frame[list(names)].to_numpy(dtype=np.float64, na_value=np.nan)
+    except (TypeError, ValueError):
+        raise UserError(f"probabilities must be numbers ({path}: {', '.join(names)})") from None
+    # Half precision is the coarsest that predictions are stored in: its sums are off by 1e-3.
+    bad = np.argwhere(~((value_NC >= 0) & (value_NC <= 1 + 1e-3)))
+    if len(bad):
+        row, column = bad[0]
+        raise UserError(
+            f"probabilities must be in [0, 1] but got {value_NC[row, column]:g} "
+            f"({path}: {names[column]}, data row {frame.index[row] + 1})"
+        )
+    off = np.flatnonzero(np.abs(value_NC.sum(1) - 1) > 0.01)
+    if len(off):
+        raise UserError(
+            f"probabilities of a row must add up to 1 but give {value_NC[off[0]].sum():.4g} "
+            f"({path}: data row {frame.index[off[0]] + 1})"
+        )
+    return value_NC
+
+
+def read_predictions(
+    path: str | Path, columns: Columns, *, probabilities: bool = True
+) -> PredictionTable:
+    """Read one file of predictions; rows without a group are dropped and counted.
+
+    Labels, predictions and groups may be integers or text; see ``sorted_names`` for their order.
+    The prediction column may be absent when probabilities are named; with ``probabilities=False``
+    they are read only in that case.
+
+    Raises:
+        UserError: no such file or column, nothing to read, a label, prediction or probability
+            that is missing or impossible.
+    """
+    path = str(path)
+    header = _open(path, None)
+    has_prediction = columns.prediction in header
+    numbers = columns.probabilities if probabilities or not has_prediction else ()
+    wanted = [columns.label, columns.group, *numbers]
+    wanted += [columns.patient] if columns.patient else []
+    wanted += [columns.prediction] if has_prediction or not numbers else []
+    _check_present(wanted, header, path)
+    twice = [name for name in wanted if list(header).count(name) > 1]
+    if twice:
+        raise UserError(f"column {twice[0]!r} is in {path} more than once")
+    frame = _open(path, list(dict.fromkeys(wanted)), numbers)
+    frame = frame.reset_index(drop=True)
+    if not len(frame):
+        raise UserError(f"{path} has no rows")
+    known_N = frame[columns.group].notna()
+    num_unknown = int((~known_N).sum())
+    frame = frame[known_N]
+    if not len(frame):
+        raise UserError(f"{columns.group} is missing in every row of {path}")
+    row_N = frame.index.to_numpy()
+    label_N = _names(frame[columns.label])
+    _check_filled(label_N, row_N, columns.label, path)
+    prediction_N = _names(frame[columns.prediction]) if has_prediction else None
+    if prediction_N is not None:
+        _check_filled(prediction_N, row_N, columns.prediction, path)
+    patient_N = None
+    if columns.patient:
+        patient = frame[columns.patient]
+        patient_N = [
+            str(value) if known else None
+            for value, known in zip(patient.tolist(), patient.notna(), strict=True)
+        ]
+    return PredictionTable(
+        path=path,
+        label_N=label_N,
+        prediction_N=prediction_N,
+        group_N=_names(frame[columns.group]),
+        patient_N=patient_N,
+        probability_NC=_probabilities(frame, numbers, path) if numbers else None,
+        num_unknown_group=num_unknown,
+    )

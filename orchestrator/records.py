@@ -1,0 +1,201 @@
+"""The ledger of a sweep: ``events.jsonl``, append-only, and its projection ``records.jsonl``, one line a node.
+
+The only source of truth about what ran. Everything else (study, MLflow, front) is read from here.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from trainables.errors import UserError
+from trainables.metrics.summary import compare
+from trainables.store import Store
+
+MAX_LINE = 4096
+OPEN_FIGURES = (
+    "mode", "num_samples", "precision", "recall", "f1", "accuracy", "f1_pooled", "precision_diff",
+    "recall_diff", "f1_diff", "eopp0", "eopp1", "eodd", "eodd_hardt", "demographic_parity",
+)  # fmt: skip
+TRAIN_FIGURES = ("f1", "accuracy", "eopp1", "eodd_hardt")
+
+
+class Ledger:
+    """One sweep's events on disk; open for appending in one process at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._file: IO[bytes] | None = None
+        self._lock: IO[bytes] | None = None
+        self._mirror: Callable[[int, bytes], None] | None = None
+        self.events: list[dict[str, Any]] = []
+
+    @property
+    def path(self) -> Path:
+        """The events file."""
+        return self.folder / "events.jsonl"
+
+    def open(self) -> Ledger:
+        """Take the driver's lock, read what is there, cut off a half-written last line.
+
+        Raises:
+            UserError: another driver is at work in this folder.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.folder / ".lock").open("ab")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"another `fatefront run` is at work in {self.folder}") from None
+        self.events = list(read_events(self.folder))
+        whole = sum(len(line) for line in _whole_lines(self.path))
+        self._file = self.path.open("ab")
+        self._file.truncate(whole)
+        return self
+
+    def append(self, event: str, **fields: Any) -> dict[str, Any]:
+        """Write one event and make it last; returns it with its number and time."""
+        assert self._file is not None, "ledger is not open"
+        document = {"seq": len(self.events), "time": round(time.time(), 3), "event": event} | fields
+        line = json.dumps(document, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+        self._file.write(line)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self.events.append(document)
+        if self._mirror is not None:
+            self._mirror(document["seq"], line)
+        return document
+
+    def mirror(self, store: Store, sweep_id: str) -> None:
+        """Copy every event, those so far included, to a remote store as objects that are never overwritten.
+
+        The conditional put is also the lock between drivers on different machines.
+
+        Raises:
+            UserError: another driver has written an event of this sweep that is not in this folder.
+        """
+
+        def put(seq: int, line: bytes) -> None:
+            path = f"{store.root}/sweeps/{sweep_id}/events/{seq:08d}.json"
+            if not store.put_if_absent(path, line) and store.fs.cat_file(path) != line:
+                raise UserError(f"{store.uri} holds another event {seq} of this sweep: another driver is at work")
+
+        for event in self.events:
+            put(event["seq"], json.dumps(event, separators=(",", ":"), allow_nan=False).encode() + b"\n")
+        self._mirror = put
+
+    def close(self) -> None:
+        """Release the lock."""
+        for file in (self._file, self._lock):
+            if file is not None:
+                file.close()
+        self._file = self._lock = None
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a driver holds the folder's lock."""
+    lock = folder / ".lock"
+    if not lock.exists():
+        return False
+    with lock.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
+def _whole_lines(path: Path) -> Iterator[bytes]:
+    if path.exists():
+        with path.open("rb") as file:
+            yield from (line for line in file if line.endswith(b"\n"))
+
+
+def read_events(folder: Path) -> Iterator[dict[str, Any]]:
+    """Events of a folder, oldest first; a line still being written is left out.
+
+    Raises:
+        UserError: a whole line is not JSON.
+    """
+    path = folder / "events.jsonl"
+    for number, line in enumerate(_whole_lines(path), start=1):
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            raise UserError(f"{path}: line {number} is not JSON; the ledger was edited or damaged") from None
+
+
+def compact(measured: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures of ``trainables.predictions.measure`` that fit into one line of the ledger."""
+    validation = measured["metrics"]["validation"]
+    figures = {name: validation[name] for name in OPEN_FIGURES}
+    figures["groups"] = validation["groups"]
+    figures["undefined"] = validation["undefined"]
+    train = {name: measured["metrics"]["train"][name] for name in TRAIN_FIGURES}
+    return {
+        "metrics": {"validation": figures, "train": train},
+        "counts_sha256": dict(measured["counts_sha256"]),
+    }
+
+
+def project(events: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Key -> record: the last word of the ledger on every node, FATE against the reference included."""
+    records: dict[str, dict[str, Any]] = {}
+    for event in events:
+        if event["event"] == "scheduled":
+            records[event["key"]] = _record(event) | {"status": "running", "attempt": event["attempt"]}
+        elif event["event"] in ("done", "failed"):
+            old = records.get(event["key"])
+            if old is not None and old["status"] == "done":
+                continue  # the first result of a key holds
+            records[event["key"]] = _record(event) | {
+                "status": event["event"],
+                "result": event.get("result"),
+                "execution": event.get("execution", {}),
+                "error": event.get("error"),
+            }
+    for record in records.values():
+        record["fate"] = _fate(record, records)
+    return records
+
+
+def _record(event: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("key", "trial", "parents", "compares_with")
+    return {name: event[name] for name in names}
+
+
+def _fate(record: Mapping[str, Any], records: Mapping[str, Any]) -> dict[str, Any] | None:
+    reference = records.get(record["compares_with"].get("reference", ""))
+    if record["status"] != "done" or reference is None or reference["status"] != "done":
+        return None
+    ours, theirs = (r["result"]["metrics"]["validation"] for r in (record, reference))
+    compared = compare(ours, theirs)
+    return {k: compared[k] for k in compared if k.startswith("fate_")} | {
+        "tag": compared["tag"],
+        "undefined": compared["undefined"],
+    }
+
+
+def write_records(folder: Path, records: Mapping[str, dict[str, Any]]) -> None:
+    """Write ``records.jsonl`` anew, in order of the nodes' keys of time: whole or not at all."""
+    draft = folder / ".records.jsonl"
+    with draft.open("w") as file:
+        for record in records.values():
+            file.write(json.dumps(record, separators=(",", ":"), allow_nan=False) + "\n")
+    draft.replace(folder / "records.jsonl")
+
+
+def load_records(folder: Path) -> dict[str, dict[str, Any]]:
+    """Records of a sweep folder, from its events.
+
+    Raises:
+        UserError: there is no sweep in this folder.
+    """
+    if not (folder / "events.jsonl").exists():
+        raise UserError(f"no sweep in {folder}: it has no events.jsonl")
+    return project(list(read_events(folder)))

@@ -1,0 +1,275 @@
+"""Which node runs next: the tree, the ledger and the proposer together. No Ray here, so that it can be tested alone.
+
+Ancestors come before descendants, the longest remaining path first; a node is never handed out twice; a configuration is
+opened only when nothing else is ready and the budget has room for all that it needs.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.aggregate import aggregate
+from orchestrator.proposals import Proposal, Proposer, Values, in_space
+from orchestrator.records import Ledger, compact, project
+from orchestrator.tree import Configuration, Node, Tree
+from search_spaces.sweep_spec import SweepSpec
+from trainables.errors import UserError
+from trainables.store import Store
+from trainables.trial_spec import DataIdentity
+
+MAX_FAILED_SHARE, MIN_FAILED = 0.2, 5
+MAX_INFRASTRUCTURE_RETRIES = 2
+
+FINISHED = "finished"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Limits; None = none. ``trials``: computed nodes in the folder in all, cached ones not counted."""
+
+    trials: int | None = None
+    configurations: int | None = None
+    hours: float | None = None
+
+
+@dataclass
+class Attempt:
+    """One node handed to a worker."""
+
+    node: Node
+    attempt: str
+
+
+class Schedule:
+    """Hands out nodes and takes in their results; every change is in the ledger before it counts."""
+
+    def __init__(
+        self,
+        spec: SweepSpec,
+        data: DataIdentity,
+        device: str,
+        ledger: Ledger,
+        store: Store,
+        proposer: Proposer,
+        budget: Budget,
+        *,
+        retry_failed: bool = False,
+        measure_stored: Callable[[str], dict[str, Any]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.spec = spec
+        self.tree = Tree(spec, data, device)
+        self.ledger = ledger
+        self.store = store
+        self.proposer = proposer
+        self.budget = budget
+        self.retry_failed = retry_failed
+        self._measure_stored = measure_stored
+        self._clock = clock
+        self._deadline = None if budget.hours is None else clock() + 3600 * budget.hours
+        self.records = project(ledger.events)
+        self.settled = {k: r["status"] for k, r in self.records.items() if r["status"] != "running"}
+        if retry_failed:
+            self.settled = {k: s for k, s in self.settled.items() if s == "done"}
+        self.started = set(self.records)  # by this or an earlier start: found in the store means recovered
+        self.running: dict[str, Attempt] = {}
+        self.retries: dict[str, int] = {}
+        self.stopping: str | None = None
+        self._configurations: dict[str, tuple[Configuration, list[str]]] = {}
+        self._pending: dict[str, tuple[Configuration, list[str]]] = {}
+        self._restore()
+
+    def _restore(self) -> None:
+        proposals = [Proposal.from_event(e) for e in self.ledger.events if e["event"] == "proposal"]
+        for proposal in proposals:
+            if proposal.chosen_by != "repeat" and in_space(self.spec, proposal):
+                self._open(proposal.configuration)
+        for key in list(self.tree.nodes):
+            self._find(key)
+        self.proposer.restore(proposals, self._values)
+
+    def _open(self, configuration: Configuration) -> None:
+        keys = self.tree.add(configuration)
+        entry = (configuration, keys)
+        self._configurations[configuration.key] = entry
+        self._pending[configuration.key] = entry
+
+    def _find(self, key: str) -> bool:
+        """Take a node from the store if it is there: finished while no driver looked, or by another sweep."""
+        if self.settled.get(key) == "done":
+            return True
+        node = self.store.node(key)
+        if node is None:
+            return False
+        measured = self._measure_stored(key)
+        execution = node["execution"] | {"cached": key not in self.started, "attempt": "found"}
+        self._record("done", self.tree.nodes[key], result=result_of(node, measured), execution=execution)
+        return True
+
+    def next(self) -> Attempt | str | None:
+        """The next node to run, None while all that is left waits for running ones, or ``FINISHED``."""
+        while True:
+            if self.stopping is None and self._deadline is not None and self._clock() > self._deadline:
+                self.stopping = "hours"
+            if self.stopping is not None:
+                return None if self.running else FINISHED
+            node = self._ready()
+            if node is not None:
+                if self._find(node.key):
+                    self._observe()
+                    continue
+                return self._hand_out(node)
+            if not self._propose():
+                return None if self.running else FINISHED
+
+    def _ready(self) -> Node | None:
+        best = None
+        for node in self.tree.nodes.values():
+            if node.key in self.settled or node.key in self.running:
+                continue
+            if any(self.settled.get(parent) != "done" for parent in node.parents):
+                continue
+            if best is None or node.height > best.height:
+                best = node
+        return best
+
+    def _hand_out(self, node: Node) -> Attempt:
+        attempt = Attempt(node, uuid.uuid4().hex[:12])
+        self.ledger.append(
+            "scheduled", key=node.key, attempt=attempt.attempt, trial=node.document(),
+            parents=list(node.parents), compares_with=node.compares_with,
+        )  # fmt: skip
+        self.started.add(node.key)
+        self.running[node.key] = attempt
+        return attempt
+
+    def _propose(self) -> bool:
+        """Open the next configuration if the budget allows; whether anything may have become ready."""
+        proposals = self._affordable()
+        for proposal in proposals:
+            self.ledger.append("proposal", **proposal.event())
+            if proposal.chosen_by != "repeat":
+                self._open(proposal.configuration)
+        for key in [k for k in self.tree.nodes if k not in self.settled and k not in self.running]:
+            if key not in self.started:
+                self._find(key)
+        self._observe()
+        return bool(proposals)
+
+    def _affordable(self) -> list[Proposal]:
+        done = sum(e["event"] == "proposal" and e["origin"] == "proposal" for e in self.ledger.events)
+        if self.budget.configurations is not None and done >= self.budget.configurations:
+            return []
+        if self.budget.trials is not None and self.num_computed >= self.budget.trials:
+            return []
+        if self._held is None:
+            self._held = self.proposer.propose()
+        proposals = self._held
+        if proposals and self.budget.trials is not None:
+            new: set[str] = set()
+            for proposal in proposals:
+                new |= self.tree.needs(proposal.configuration) - set(self.tree.nodes)
+            new = {key for key in new if not self.store.has(key)}
+            if self.num_computed + self.num_open + len(new) > self.budget.trials:
+                if not self.tree.nodes:
+                    raise UserError(
+                        f"--trials {self.budget.trials} is too few: the first configuration needs {len(new)} "
+                        "(its chain, its controls and its reference, for every seed)"
+                    )
+                return []
+        self._held = None
+        return proposals
+
+    _held: list[Proposal] | None = None
+    """Proposed but not yet affordable, therefore not in the ledger."""
+
+    @property
+    def num_computed(self) -> int:
+        """Nodes that this folder computed, failed ones included, cached ones not."""
+        return sum(
+            status in ("done", "failed") and not self.records[key].get("execution", {}).get("cached", False)
+            for key, status in self.settled.items()
+        )
+
+    @property
+    def num_open(self) -> int:
+        """Nodes of the tree that are neither settled nor cut off by a failed ancestor."""
+        return sum(key not in self.settled and not self.blocked(key) for key in self.tree.nodes)
+
+    def blocked(self, key: str) -> bool:
+        """Whether a failed ancestor keeps the node from ever running."""
+        return any(
+            self.settled.get(parent) == "failed" or self.blocked(parent)
+            for parent in self.tree.nodes[key].parents
+        )
+
+    def succeeded(self, key: str, result: dict[str, Any], execution: dict[str, Any]) -> None:
+        """Take in a finished node."""
+        attempt = self.running.pop(key)
+        execution = execution | {"cached": False, "attempt": attempt.attempt}
+        self._record("done", attempt.node, result=result, execution=execution)
+        self._observe()
+
+    def failed(self, key: str, error: dict[str, Any], execution: dict[str, Any] | None = None) -> None:
+        """Take in a failure; one of the machine's is retried, one of the trial's is a result."""
+        attempt = self.running.pop(key)
+        if error.get("infrastructure") and self.retries.get(key, 0) < MAX_INFRASTRUCTURE_RETRIES:
+            self.retries[key] = self.retries.get(key, 0) + 1
+            self.ledger.append("retry", key=key, error=error, attempt=attempt.attempt)
+            return
+        if self._find_after_failure(key):
+            return
+        execution = (execution or {}) | {"cached": False, "attempt": attempt.attempt}
+        self._record("failed", attempt.node, error=error, execution=execution)
+        num_failed = sum(status == "failed" for status in self.settled.values())
+        if num_failed >= MIN_FAILED and num_failed > MAX_FAILED_SHARE * len(self.settled):
+            self.stopping = "too many failures"
+        self._observe()
+
+    def _find_after_failure(self, key: str) -> bool:
+        """A worker may die between its commit and its report."""
+        found = self._find(key)
+        if found:
+            self._observe()
+        return found
+
+    def _record(self, event: str, node: Node, **fields: Any) -> None:
+        appended = self.ledger.append(
+            event, key=node.key, trial=node.document(), parents=list(node.parents),
+            compares_with=node.compares_with, **fields,
+        )  # fmt: skip
+        self.records[node.key] = project([appended])[node.key]
+        self.settled[node.key] = event
+
+    def _observe(self) -> None:
+        """Tell the proposer every configuration whose seeds are all settled by now."""
+        for name, (configuration, keys) in list(self._pending.items()):
+            if all(key in self.settled or self.blocked(key) for key in keys):
+                values = self._values(configuration)
+                if values is not None:
+                    del self._pending[name]
+                    self.proposer.observe(configuration, values)
+
+    def _values(self, configuration: Configuration) -> Values | None:
+        entry = self._configurations.get(configuration.key)
+        names = self.spec.search.resolved_objectives
+        if entry is None or not all(key in self.settled or self.blocked(key) for key in entry[1]):
+            return None
+        if any(self.settled.get(key) != "done" for key in entry[1]):
+            return (None,) * len(names)
+        references = {self.tree.nodes[key].compares_with["reference"] for key in entry[1]}
+        if any(key not in self.settled for key in references):
+            return None
+        wanted = references | set(entry[1])
+        found = aggregate({key: self.records[key] for key in wanted if key in self.records})
+        figures = found.get(self.tree.nodes[entry[1][0]].configuration)
+        return figures.objectives(names) if figures else (None,) * len(names)
+
+
+def result_of(node: dict[str, Any], measured: dict[str, Any]) -> dict[str, Any]:
+    """``record.result``: what is promised to be the same wherever the key is computed."""
+    return {"model": node["model"]} | compact(measured)

@@ -1,0 +1,207 @@
+"""Optuna as a proposer: the study is a pure function of the ledger, rebuilt in memory at every start.
+
+The only module that imports optuna, and the only one that translates the words of a search space.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import warnings
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import TrialState, create_trial
+
+from orchestrator.proposals import GridProposer, Known, Proposal, Proposer, Values
+from orchestrator.tree import Configuration, grid
+from search_spaces.sweep_spec import SweepSpec
+from search_spaces.words import Choice, Integer, Number, OneOf, fill, is_finite, option_labels
+
+MAX_REPEATS = 5
+"""Proposals answered from the record in a row before an unvisited grid point is taken instead.
+
+A sampler on a discrete space repeats itself (TPE: 52 distinct of 200), and telling it so does not stop it.
+"""
+
+
+def make_proposer(spec: SweepSpec) -> Proposer:
+    """The proposer of the sweep's sampler."""
+    return GridProposer(spec) if spec.search.sampler == "grid" else OptunaProposer(spec)
+
+
+class OptunaProposer:
+    """Asks an Optuna sampler, seeded per proposal by hash(sweep seed, number)."""
+
+    def __init__(self, spec: SweepSpec) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.spec = spec
+        self.names = spec.search.resolved_objectives
+        self.study = optuna.create_study(
+            directions=["maximize"] * len(self.names), sampler=self._sampler(0)
+        )
+        self._values: dict[str, Values] = {}
+        self._numbers: dict[str, list[int]] = {}  # configuration -> its entries in the study
+        self._grid: list[tuple[dict[str, Any], Configuration]] | None = (
+            list(grid(spec)) if is_finite([spec.baseline, spec.prune]) else None
+        )
+
+    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
+        text = f"{self.spec.search.seed}/{number}".encode()
+        seed = int.from_bytes(hashlib.sha256(text).digest()[:4], "little")
+        with warnings.catch_warnings():
+            # multivariate and group are marked experimental; the pin on optuna covers it
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            match self.spec.search.sampler:
+                case "tpe":
+                    return optuna.samplers.TPESampler(multivariate=True, group=True, seed=seed)
+                case "nsga2":
+                    return optuna.samplers.NSGAIISampler(population_size=10, seed=seed)
+                case "gp":
+                    return optuna.samplers.GPSampler(seed=seed)
+                case "random":
+                    return optuna.samplers.RandomSampler(seed=seed)
+        raise ValueError(f"no Optuna sampler for {self.spec.search.sampler!r}")
+
+    def restore(self, proposals: list[Proposal], known: Known) -> None:
+        """Rebuild the study from the ledger's proposals and the values known by now."""
+        for proposal in proposals:
+            self._enter(proposal)
+        for proposal in proposals:
+            values = known(proposal.configuration)
+            if values is not None:
+                self.observe(proposal.configuration, values)
+            elif proposal.chosen_by == "repeat":
+                self._tell(proposal.number, (None,))
+
+    def observe(self, configuration: Configuration, values: Values) -> None:
+        """Tell all entries of the configuration; an undefined objective is an explicit FAIL."""
+        self._values[configuration.key] = values
+        for number in self._numbers.get(configuration.key, []):
+            self._tell(number, values)
+
+    def _tell(self, number: int, values: Values) -> None:
+        if self.study.trials[number].state.is_finished():
+            return
+        defined = [value for value in values if value is not None]
+        if len(defined) == len(values):
+            self.study.tell(number, defined)
+        else:
+            self.study.tell(number, state=TrialState.FAIL)
+
+    def propose(self) -> list[Proposal]:
+        """Ask until something new comes; repeats are answered from the record."""
+        out: list[Proposal] = []
+        if self._unvisited() == []:
+            return out
+        for _ in range(MAX_REPEATS):
+            number = len(self.study.trials)
+            self.study.sampler = self._sampler(number)
+            trial = self.study.ask()
+            parameters, configuration = self._suggest(trial)
+            attrs = dict(self.study.trials[number].system_attrs)
+            repeat = configuration.key in self._numbers
+            chosen_by = "repeat" if repeat else self.spec.search.sampler
+            self._numbers.setdefault(configuration.key, []).append(number)
+            out.append(Proposal(number, parameters, configuration, chosen_by, attrs))
+            if not repeat:
+                return out + self._ancestors(out[-1])
+            # a repeat of a pending configuration has no values yet: it would count twice as RUNNING
+            self._tell(number, self._values.get(configuration.key, (None,) * len(self.names)))
+        rest = self._unvisited()
+        if not rest:
+            return out
+        number = len(self.study.trials)
+        parameters, configuration = random.Random(f"{self.spec.search.seed}/{number}").choice(rest)
+        chosen = Proposal(number, parameters, configuration, "unvisited")
+        self._enter(chosen)
+        return [*out, chosen, *self._ancestors(chosen)]
+
+    def _unvisited(self) -> list[tuple[dict[str, Any], Configuration]] | None:
+        """Grid points never proposed, or None where the space has no grid."""
+        if self._grid is None:
+            return None
+        return [(p, c) for p, c in self._grid if c.key not in self._numbers]
+
+    def _ancestors(self, proposal: Proposal) -> list[Proposal]:
+        entries = []
+        for n in range(1, proposal.configuration.n):
+            configuration = Configuration(
+                proposal.configuration.baseline, proposal.configuration.prune, n
+            )
+            if configuration.key not in self._numbers:
+                entries.append(
+                    Proposal(
+                        len(self.study.trials), proposal.parameters | {"n": n}, configuration,
+                        "ancestor", origin="ancestor",
+                    )  # fmt: skip
+                )
+                self._enter(entries[-1])
+        return entries
+
+    def _suggest(self, trial: optuna.Trial) -> tuple[dict[str, Any], Configuration]:
+        parameters: dict[str, Any] = {}
+
+        def ask(name: str, word: Any) -> Any:
+            parameters[name] = _suggest_word(trial, name, word)
+            return parameters[name]
+
+        filled = fill({"baseline": self.spec.baseline, "prune": self.spec.prune}, ask)
+        parameters["n"] = trial.suggest_int("n", 1, self.spec.iterations)
+        return parameters, Configuration(filled["baseline"], filled["prune"], parameters["n"])
+
+    def _enter(self, proposal: Proposal) -> None:
+        """Add a pending trial for a proposal of the ledger."""
+        distributions: dict[str, BaseDistribution] = {
+            "n": IntDistribution(1, max(self.spec.iterations, proposal.configuration.n))
+        }
+
+        def ask(name: str, word: Any) -> Any:
+            distributions[name] = _distribution(word)
+            return proposal.parameters[name]
+
+        try:
+            fill({"baseline": self.spec.baseline, "prune": self.spec.prune}, ask)
+            trial = create_trial(
+                state=TrialState.RUNNING,
+                params={name: proposal.parameters[name] for name in distributions},
+                distributions=distributions,
+                system_attrs=proposal.system_attrs,
+                user_attrs={"origin": proposal.origin},
+            )
+        except (KeyError, ValueError):
+            # of an earlier, wider space: it keeps its number, and the sampler does not learn from it
+            trial = create_trial(state=TrialState.FAIL)
+        self.study.add_trial(trial)
+        number = len(self.study.trials) - 1
+        self._numbers.setdefault(proposal.configuration.key, []).append(number)
+
+
+def _suggest_word(trial: optuna.Trial, name: str, word: Any) -> Any:
+    match word:
+        case OneOf():
+            return trial.suggest_categorical(name, option_labels(word))
+        case Choice():
+            return trial.suggest_categorical(name, word.values)
+        case Number():
+            return trial.suggest_float(name, word.low, word.high, log=word.log)
+    return trial.suggest_int(name, word.low, word.high, log=word.log)
+
+
+def _distribution(word: Any) -> BaseDistribution:
+    match word:
+        case OneOf():
+            return CategoricalDistribution(option_labels(word))
+        case Choice():
+            return CategoricalDistribution(word.values)
+        case Number():
+            return FloatDistribution(word.low, word.high, log=word.log)
+        case Integer():
+            return IntDistribution(word.low, word.high, log=word.log)
+    raise TypeError(f"no distribution for {word!r}")

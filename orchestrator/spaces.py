@@ -1,0 +1,110 @@
+"""From what a user names to a validated sweep: a name, ``file.py:function``, or a YAML; with ``--set`` overrides."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import yaml
+
+from search_spaces.sweep_spec import SweepSpec
+from trainables.errors import UserError
+from trainables.specs import validate
+
+
+def load_space(name: str, overrides: Sequence[str] = ()) -> SweepSpec:
+    """The sweep called ``name``, with ``dotted.key=value`` overrides (values are YAML).
+
+    Raises:
+        UserError: no such space, or an override does not fit.
+    """
+    path, _, function = name.partition(":")
+    if path.endswith((".yaml", ".yml")):
+        document = _read_yaml(Path(path))
+    elif path.endswith(".py"):
+        document = _call(_module_of_file(Path(path)), function or Path(path).stem, name)
+    else:
+        document = _call(_built_in(path), function or path, name)
+    for override in overrides:
+        _apply(document, override)
+    return validate(SweepSpec, document, place=name)
+
+
+def built_in_names() -> list[str]:
+    """Names of the spaces that come with the package."""
+    import search_spaces
+
+    names = [module.name for module in pkgutil.iter_modules(search_spaces.__path__)]
+    return sorted(set(names) - {"words", "sweep_spec"})
+
+
+def _built_in(name: str) -> ModuleType:
+    if name not in built_in_names():
+        import difflib
+
+        near = difflib.get_close_matches(name, built_in_names(), n=1)
+        hint = f", did you mean {near[0]!r}?" if near else f" (known: {', '.join(built_in_names())})"
+        raise UserError(f"unknown search space {name!r}{hint}; or give FILE.py:FUNCTION or a YAML file")
+    return importlib.import_module(f"search_spaces.{name}")
+
+
+def _module_of_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise UserError(f"search space: no such file {str(path)!r}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _call(module: ModuleType, function: str, place: str) -> dict[str, Any]:
+    make = getattr(module, function, None)
+    if make is None or not inspect.isfunction(make):
+        here = [n for n, f in inspect.getmembers(module, inspect.isfunction) if f.__module__ == module.__name__]
+        raise UserError(f"no function {function!r} in {place} (it has: {', '.join(here)})")
+    space = make()
+    if not isinstance(space, SweepSpec):
+        raise UserError(f"{place} returned {type(space).__name__}, not a SweepSpec")
+    return dict(yaml.safe_load(space.to_yaml()))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"search space: no such file {str(path)!r}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML: {str(error).splitlines()[0]}") from None
+    if not isinstance(document, dict):
+        raise UserError(f"{path}: a search space is a mapping but this is {type(document).__name__}")
+    return document
+
+
+def _apply(document: dict[str, Any], override: str) -> None:
+    dotted, equals, text = override.partition("=")
+    if not equals or not dotted:
+        raise UserError(f"--set needs dotted.key=value but got {override!r}")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--set {dotted}: {text!r} is not a YAML value") from None
+    place: Any = document
+    *parents, last = dotted.split(".")
+    for part in parents:
+        if isinstance(place, dict) and isinstance(place.get(part), str) and part in ("baseline", "prune", "backbone"):
+            place[part] = {"name": place[part]}
+        place = place.setdefault(part, {}) if isinstance(place, dict) else None
+        if place is None:
+            raise UserError(f"--set {dotted}: {part!r} has no fields")
+    if not isinstance(place, dict):
+        raise UserError(f"--set {dotted}: {parents[-1]!r} has no fields")
+    place[last] = value

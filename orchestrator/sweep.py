@@ -1,0 +1,238 @@
+"""Running a sweep: Ray Tune as the worker pool, our schedule as its searcher, the ledger as the truth.
+
+Each start makes a fresh Tuner; `Tuner.restore` is never used (it loses or repeats up to ten seconds of results).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orchestrator.environment import prepare
+from orchestrator.manifest import check_same_sweep, write_manifest
+from orchestrator.records import Ledger, project, write_records
+from orchestrator.schedule import FINISHED, Attempt, Budget, Schedule
+from orchestrator.searcher import make_proposer
+from search_spaces.sweep_spec import SweepSpec
+from trainables.data.base import Dataset
+from trainables.errors import UserError
+from trainables.measurement import measure_node
+from trainables.store import Store
+from trainables.trial import identity
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the trials run on. ``gpus_per_trial``: 0 = CPU, below 1 = shared, or 1; ``workers``: trials at once."""
+
+    workers: int | None = None
+    gpus_per_trial: float | None = None
+    address: str | None = None
+
+    def resolved(self, threads: int) -> Resources:
+        """Defaults from this machine; one GPU a trial where there are GPUs.
+
+        Raises:
+            UserError: a number of GPUs that Ray cannot place, or that is not there.
+        """
+        num_gpus = _num_gpus() if self.address is None else None
+        gpus = self.gpus_per_trial
+        if gpus is None:
+            gpus = 1.0 if num_gpus else 0.0
+        if gpus < 0 or (gpus > 1 and gpus != int(gpus)):
+            raise UserError(f"--gpus-per-trial must be below 1 or a whole number but got {gpus:g}")
+        if gpus > 1:
+            raise UserError(f"--gpus-per-trial {gpus:g}: one trial on several GPUs is not available yet; use at most 1")
+        if num_gpus is not None and gpus > num_gpus:
+            raise UserError(f"--gpus-per-trial {gpus:g}: this machine has {num_gpus} GPUs")
+        workers = self.workers
+        if workers is None:
+            cores = len(os.sched_getaffinity(0))
+            workers = int(num_gpus / gpus + 1e-9) if gpus and num_gpus else max(1, cores // threads)
+        if workers < 1:
+            raise UserError(f"--workers must be at least 1 but got {workers}")
+        return Resources(workers, gpus, self.address)
+
+    @property
+    def device(self) -> str:
+        """Device of the trials."""
+        return "cuda" if self.gpus_per_trial else "cpu"
+
+
+def _num_gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+@dataclass
+class Progress:
+    """What a front end may show; every hook may be left as it is."""
+
+    started: Callable[[Schedule], None] = lambda schedule: None
+    settled: Callable[[Schedule, str, str], None] = lambda schedule, key, status: None
+    tick: Callable[[Schedule], None] = lambda schedule: None
+
+
+@dataclass
+class Outcome:
+    """How one start of a sweep ended."""
+
+    records: dict[str, dict[str, Any]]
+    num_computed_now: int = 0
+    stopped: str | None = None
+    seconds: float = 0.0
+    blocked: list[str] = field(default_factory=list)
+
+
+def run_sweep(
+    spec: SweepSpec, folder: Path, dataset: Dataset, store_uri: str, resources: Resources, budget: Budget, *,
+    retry_failed: bool = False, progress: Progress | None = None, tracking_uri: str = "",
+) -> Outcome:  # fmt: skip
+    """Run or go on with a sweep in ``folder`` until its budget or its space is used up.
+
+    Raises:
+        UserError: another sweep lives here, another driver is at work, or the budget is missing or too small.
+        KeyboardInterrupt: Ctrl-C; all that was finished is in the ledger.
+    """
+    prepare()
+    if spec.search.sampler != "grid" and budget == Budget():
+        raise UserError(
+            f"sampler {spec.search.sampler} needs a budget: --trials, --configurations or --hours "
+            "(or search.sampler=grid to run everything)"
+        )
+    progress = progress or Progress()
+    resources = resources.resolved(spec.compute.threads)
+    store = Store(store_uri)
+    ledger = Ledger(folder).open()
+    begun = time.monotonic()
+    try:
+        check_same_sweep(folder, spec, dataset)
+        from orchestrator.worker import end_leftovers
+
+        end_leftovers(folder)
+        (folder / "sweep.yaml").write_text(spec.to_yaml())
+        manifest = write_manifest(folder, spec, dataset, store, resources.device, tracking_uri)
+        if not store.is_local:
+            ledger.mirror(store, manifest["sweep_id"])
+        ledger.append("started", sweep=spec.name, seeds=list(spec.seeds), sampler=spec.search.sampler)
+        schedule = Schedule(
+            spec, identity(dataset), resources.device, ledger, store, make_proposer(spec), budget,
+            retry_failed=retry_failed,
+            measure_stored=lambda key: measure_node(store, key, dataset, spec.search.mode),
+        )  # fmt: skip
+        progress.started(schedule)
+        computed = schedule.num_computed
+        first = schedule.next()
+        if first != FINISHED:
+            assert isinstance(first, Attempt)
+            _drive(schedule, first, spec, dataset, store, folder, resources, progress)
+        ledger.append("finished", stopped=schedule.stopping)
+        return Outcome(
+            records=dict(schedule.records),
+            num_computed_now=schedule.num_computed - computed,
+            stopped=schedule.stopping,
+            seconds=time.monotonic() - begun,
+            blocked=[key for key in schedule.tree.nodes if schedule.blocked(key)],
+        )
+    except KeyboardInterrupt:
+        ledger.append("interrupted")
+        raise
+    finally:
+        if ledger.events:
+            write_records(folder, project(ledger.events))
+        ledger.close()
+
+
+def _drive(
+    schedule: Schedule, first: Attempt, spec: SweepSpec, dataset: Dataset, store: Store, folder: Path,
+    resources: Resources, progress: Progress,
+) -> None:  # fmt: skip
+    import ray
+    from ray import tune
+
+    from orchestrator.tune_searcher import TreeSearcher
+    from orchestrator.worker import CONTROLLER_CPUS, controller
+
+    workers, gpus, threads = resources.workers or 1, resources.gpus_per_trial or 0.0, spec.compute.threads
+    scratch = tempfile.mkdtemp(prefix="fatefront-")
+    with _ray(resources, workers, threads, dataset, folder):
+        context = {
+            "dataset": ray.put(dataset),
+            "store": store.uri,
+            "device": resources.device,
+            "threads": threads,
+            "mode": spec.search.mode,
+            "folder": str(folder.absolute()),
+        }
+        child = {"CPU": threads - CONTROLLER_CPUS} | ({"GPU": gpus} if gpus else {})
+        bundles = tune.PlacementGroupFactory([{"CPU": CONTROLLER_CPUS}, child])
+        trainable = tune.with_resources(tune.with_parameters(controller, context=context), bundles)
+        searcher = TreeSearcher(schedule, first, progress)
+        tuner = tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                num_samples=-1,
+                max_concurrent_trials=workers,
+                reuse_actors=True,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=tune.RunConfig(
+                name="sweep", storage_path=scratch, verbose=0, failure_config=tune.FailureConfig(max_failures=0)
+            ),
+        )
+        try:
+            with _quiet():
+                tuner.fit()
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    if searcher.crashed is not None:
+        raise searcher.crashed
+
+
+@contextlib.contextmanager
+def _ray(
+    resources: Resources, workers: int, threads: int, dataset: Dataset, folder: Path
+) -> Iterator[None]:
+    import ray
+
+    if ray.is_initialized():  # somebody's cluster, or a test's: used as it is, left as it is
+        yield
+        return
+    if resources.address:
+        ray.init(address=resources.address, log_to_driver=False, logging_level=logging.ERROR)
+    else:
+        ray.init(
+            num_cpus=max(len(os.sched_getaffinity(0)), workers * threads),
+            object_store_memory=int(dataset.images_NHWC.nbytes * 1.3) + (200 << 20),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Tune's and Ray's log lines below errors are kept off the console: ours says what happens."""
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.tune", "ray.train", "ray.data")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

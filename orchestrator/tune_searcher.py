@@ -1,0 +1,73 @@
+"""Our schedule in the shape Ray Tune wants: a searcher that hands out nodes and takes in results."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from ray.tune.search import Searcher
+
+from orchestrator.schedule import FINISHED, Attempt, Schedule
+
+if TYPE_CHECKING:
+    from orchestrator.sweep import Progress
+
+
+class TreeSearcher(Searcher):
+    """`suggest` is the next ready node; None while parents run, `FINISHED` at the end."""
+
+    def __init__(self, schedule: Schedule, first: Attempt, progress: Progress) -> None:
+        super().__init__()
+        self._schedule = schedule
+        self._first: Attempt | None = first
+        self._progress = progress
+        self._keys: dict[str, str] = {}
+        self.crashed: BaseException | None = None
+
+    def suggest(self, trial_id: str) -> Any:
+        """Tune's question for work."""
+        try:
+            attempt = self._first or self._schedule.next()
+        except Exception as error:  # Tune would log it and go on for ever
+            self.crashed = error
+            return Searcher.FINISHED
+        self._first = None
+        if attempt == FINISHED:
+            return Searcher.FINISHED
+        if not isinstance(attempt, Attempt):
+            return None
+        self._keys[trial_id] = attempt.node.key
+        self._progress.tick(self._schedule)
+        return {"trial": attempt.node.trial.model_dump_json(), "key": attempt.node.key}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Tune's word that a trial ended; the outcome is what its controller reported."""
+        key = self._keys.pop(trial_id, None)
+        if key is None:
+            return
+        try:
+            self._take(key, result, error)
+        except Exception as crash:
+            self.crashed = crash
+            self._schedule.stopping = "crashed"
+
+    def _take(self, key: str, result: dict[str, Any] | None, error: bool) -> None:
+        if error or not result or "outcome" not in result:
+            outcome: dict[str, Any] = {
+                "error": {"type": "WorkerDied", "reason": "the worker died", "infrastructure": True}
+            }
+        else:
+            outcome = json.loads(result["outcome"])
+        if "error" in outcome:
+            self._schedule.failed(key, outcome["error"], outcome.get("execution"))
+        else:
+            self._schedule.succeeded(key, outcome["result"], outcome["execution"])
+        self._progress.settled(self._schedule, key, self._schedule.settled.get(key, "retried"))
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the ledger is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Never used."""

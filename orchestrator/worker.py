@@ -1,0 +1,172 @@
+"""What runs on a Ray worker: a thin controller for Tune, and the child actor that does a trial's work.
+
+An out-of-memory kill of a Tune trial ends the whole `Tuner.fit`; of a child actor it is one trial's result.
+Both are reused from trial to trial: starting a process with torch costs seconds.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import platform
+import resource
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+from ray import tune
+from ray.util import get_current_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+CONTROLLER_CPUS = 0.01
+LEAK_BYTES = 1 << 30
+"""Growth of a child's memory over its first trial's at which it is replaced."""
+
+_children: dict[Any, tuple[Any, dict[str, float]]] = {}
+"""Placement group -> its child and the memory it had after its first trial; lives in the reused controller."""
+
+
+def controller(config: dict[str, Any], context: dict[str, Any]) -> None:
+    """The Tune trainable: hand the trial to the child, report what became of it, once."""
+    group = get_current_placement_group()
+    try:
+        child, memory = _child(group, context)
+        outcome = ray.get(child.run.remote(config["trial"], config["key"]))
+        memory.setdefault("first", outcome["memory"])
+        if outcome["memory"] > memory["first"] + LEAK_BYTES:
+            _drop(group)
+    except ray.exceptions.RayError as error:
+        # the child died: killed for memory, lost with its node, or crashed in native code
+        _drop(group)
+        outcome = {
+            "error": {
+                "type": type(error).__name__,
+                "reason": _first_line(str(error)),
+                "infrastructure": True,
+            }
+        }
+    tune.report({"outcome": json.dumps(outcome, allow_nan=False)})
+
+
+def _child(group: Any, context: dict[str, Any]) -> tuple[Any, dict[str, float]]:
+    if group.id not in _children:
+        strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=1)
+        bundle = group.bundle_specs[1]
+        child = Worker.options(  # type: ignore[attr-defined]
+            num_cpus=bundle.get("CPU", 0), num_gpus=bundle.get("GPU", 0), scheduling_strategy=strategy
+        ).remote(context)
+        _children[group.id] = (child, {})
+    return _children[group.id]
+
+
+def _drop(group: Any) -> None:
+    entry = _children.pop(group.id, None)
+    if entry is not None:
+        ray.kill(entry[0])
+
+
+@ray.remote
+class Worker:
+    """Runs trials one after another in one process, with the data set in shared memory."""
+
+    def __init__(self, context: dict[str, Any]) -> None:
+        import torch
+
+        from trainables.store import Store
+
+        torch.set_num_threads(context["threads"])
+        self.dataset = ray.get(context["dataset"])
+        self.store = Store(context["store"])
+        self.device = context["device"]
+        self.mode = context["mode"]
+        _enlist(Path(context["folder"]))
+
+    def run(self, trial: str, key: str) -> dict[str, Any]:
+        """Compute a node; returns its result and execution, or the error in words."""
+        from orchestrator.schedule import result_of
+        from trainables.measurement import measure_node
+        from trainables.trial import identity, run_trial
+        from trainables.trial_spec import Trial, node_key
+
+        started = time.perf_counter()
+        try:
+            spec = Trial.model_validate_json(trial)
+            if node_key(spec, identity(self.dataset)) != key:
+                raise RuntimeError("the worker's code or data differs from the driver's: another key")
+            node = run_trial(spec, self.dataset, self.store, device=self.device)
+            measured = measure_node(self.store, key, self.dataset, self.mode)
+            outcome = {
+                "result": result_of(node, measured),
+                "execution": node["execution"] | {"wall": round(time.perf_counter() - started, 3)},
+            }
+        except Exception as error:
+            outcome = {"error": describe(error), "execution": _where(time.perf_counter() - started)}
+        return outcome | {"memory": self._memory()}
+
+    def _memory(self) -> int:
+        import torch
+
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+            return int(torch.cuda.memory_allocated()) + psutil.Process().memory_info().rss
+        return int(psutil.Process().memory_info().rss)
+
+
+def describe(error: BaseException) -> dict[str, Any]:
+    """An exception as the ledger keeps it: type, one line, and where it came from."""
+    import torch
+
+    name = type(error).__name__
+    reason = _first_line(str(error)) or name
+    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
+        name, reason = "OutOfMemory", f"out of memory: {reason}"
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return {"type": name, "reason": reason[:300], "place": place, "infrastructure": isinstance(error, OSError)}
+
+
+def _first_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[0] if lines else ""
+
+
+def _where(seconds: float) -> dict[str, Any]:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"host": platform.node(), "pid": os.getpid(), "seconds": {"all": round(seconds, 3)}, "peak_kb": peak}
+
+
+def _enlist(folder: Path) -> None:
+    """Leave a note of this process beside the ledger (one machine only), so that a later start can end it."""
+    if folder.is_dir():
+        notes = folder / ".workers"
+        notes.mkdir(exist_ok=True)
+        process = psutil.Process()
+        note = {"host": platform.node(), "pid": process.pid, "created": process.create_time()}
+        (notes / f"{process.pid}.json").write_text(json.dumps(note))
+
+
+def end_leftovers(folder: Path) -> int:
+    """End the worker processes of a former start that outlived their driver; returns how many there were.
+
+    What they finished before is in the store and is found there; what they would still write can no longer race with us.
+    """
+    found = []
+    for path in sorted((folder / ".workers").glob("*.json")):
+        note = json.loads(path.read_text())
+        path.unlink()
+        if note["host"] != platform.node() or not psutil.pid_exists(note["pid"]):
+            continue
+        try:
+            process = psutil.Process(note["pid"])
+            if abs(process.create_time() - note["created"]) < 1:
+                process.kill()
+                found.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(found, timeout=10)
+    return len(found)

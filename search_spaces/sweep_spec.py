@@ -1,0 +1,198 @@
+"""A sweep: which trials may exist. Frozen, validated when made, printable as the YAML that `run` accepts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, field_validator, model_validator
+
+from search_spaces.words import (
+    Choice, Integer, Number, OneOf, Template, enumerate_all, fill, is_finite, option_labels, plain, to_yaml,
+)  # fmt: skip
+from trainables.errors import UserError
+from trainables.registry import backbones, criteria, datasets
+from trainables.specs import Spec, part, validate
+from trainables.trial_spec import Compute, Recipe, Trial
+
+OBJECTIVES = ("fate_eodd_hardt", "fate_eodd", "fate_eopp1", "fate_eopp0", "f1")
+
+
+class Search(Spec):
+    """How configurations are chosen, and what for; all read validation only."""
+
+    sampler: Literal["tpe", "nsga2", "gp", "random", "grid"] = "tpe"
+    objectives: tuple[str, ...] = ()
+    mode: Literal["corrected", "paper"] = "corrected"
+    seed: int = 0
+    configurations: int | None = Field(None, ge=1, description="proposals in all")
+    trials: int | None = Field(None, ge=1, description="computed nodes in all")
+    hours: float | None = Field(None, gt=0, description="wall-clock hours of one start")
+
+    @model_validator(mode="after")
+    def _objectives_known(self) -> Search:
+        unknown = [name for name in self.objectives if name not in OBJECTIVES]
+        if unknown:
+            raise ValueError(f"unknown objective {unknown[0]!r} (known: {', '.join(OBJECTIVES)})")
+        return self
+
+    @property
+    def resolved_objectives(self) -> tuple[str, ...]:
+        """The default is Hardt's Eodd in corrected mode and the paper's signed one in paper mode."""
+        fate = "fate_eodd" if self.mode == "paper" else "fate_eodd_hardt"
+        return self.objectives or (fate, "f1")
+
+
+class SweepSpec(Spec):
+    """Data, backbone, recipes, and templates of baselines and pruning arms (``search_spaces/words.py``).
+
+    ``training`` and ``finetune`` are the recipes of every baseline and arm that names none. ``controls`` are paired
+    with every treated arm; ``reference`` is the baseline FATE is measured against, trained with ``training``.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    data: part(datasets)  # type: ignore[valid-type]
+    backbone: part(backbones)  # type: ignore[valid-type]
+    training: Recipe = Recipe()
+    finetune: Recipe = Recipe()
+    baseline: Any = "vanilla"
+    prune: Any = "snnl"
+    iterations: int = Field(3, ge=1, description="largest number of pruning iterations")
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    controls: tuple[str, ...] = ("none", "random")
+    reference: str = "vanilla"
+    compute: Compute = Compute()
+    search: Search = Search()
+
+    @field_validator("baseline", "prune", mode="before")
+    @classmethod
+    def _template(cls, value: Any) -> Template:
+        try:
+            return plain(value)
+        except UserError as error:
+            raise ValueError(str(error)) from None
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError(f"seeds must be distinct but got {list(value)}")
+        return value
+
+    @model_validator(mode="after")
+    def _every_option_is_valid(self) -> SweepSpec:
+        """A typo in a branch that is drawn in hour nine must fail now."""
+        try:
+            for control in self.controls:
+                if not criteria.get(control).is_control:
+                    raise UserError(f"controls: {control!r} is not a control arm (none, random)")
+            self.reference_trial(0)
+            for baseline, prune in self._corners():
+                self.trial(baseline, prune, 1, self.seeds[0])
+            if self.search.sampler == "grid" and not is_finite([self.baseline, self.prune]):
+                list(enumerate_all([self.baseline, self.prune]))
+        except UserError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    def _corners(self) -> Iterator[tuple[Any, Any]]:
+        first_baseline = next(_one_at_a_time(self.baseline))
+        first_prune = next(_one_at_a_time(self.prune))
+        yield from ((b, first_prune) for b in _one_at_a_time(self.baseline))
+        yield from ((first_baseline, p) for p in _one_at_a_time(self.prune))
+
+    def trial(self, baseline: Any, prune: Any, n: int, seed: int) -> Trial:
+        """The trial of a filled baseline and pruning arm; the sweep's recipes fill what they leave open.
+
+        Raises:
+            UserError: they do not fit.
+        """
+        document = {
+            "backbone": self.backbone,
+            "baseline": self._with_recipe(baseline, "training", self.training),
+            "prune": self._with_recipe(_arm(prune), "finetune", self.finetune) if n else None,
+            "n": n,
+            "seed": seed,
+            "compute": self.compute,
+        }
+        return validate(Trial, document, place=f"search space {self.name}")
+
+    @staticmethod
+    def _with_recipe(option: Any, field: str, recipe: Recipe) -> dict[str, Any]:
+        mapping = {"name": option} if isinstance(option, str) else dict(option)
+        given = mapping.get(field, {})
+        default = recipe.model_dump(mode="json")
+        return mapping | {field: default | given if isinstance(given, dict) else given}
+
+    def reference_trial(self, seed: int) -> Trial:
+        """The root FATE is measured against, for one seed."""
+        return self.trial(self.reference, None, 0, seed)
+
+    def to_yaml(self) -> str:
+        """The whole spec, defaults included, as YAML that reads back to the same sweep."""
+        document = self.model_dump(mode="json", exclude={"baseline", "prune"})
+        document["baseline"], document["prune"] = to_yaml(self.baseline), to_yaml(self.prune)
+        order = list(type(self).model_fields)
+        return yaml.safe_dump({k: document[k] for k in order}, sort_keys=False, allow_unicode=True)
+
+
+def _arm(prune: Any) -> dict[str, Any]:
+    """A pruning arm may be written as a bare criterion (``snnl``, or a mapping with ``name``)."""
+    if isinstance(prune, str):
+        return {"criterion": {"name": prune}}
+    mapping = dict(prune)
+    if "name" in mapping and "criterion" not in mapping:
+        own = criteria.get(mapping["name"]).Config.model_fields
+        criterion = {k: mapping.pop(k) for k in list(mapping) if k in own}
+        return mapping | {"criterion": criterion}
+    if isinstance(mapping.get("criterion"), str):
+        mapping["criterion"] = {"name": mapping["criterion"]}
+    return mapping
+
+
+def _one_at_a_time(template: Template) -> Iterator[Any]:
+    """The template at its first values, then once with each other value of each word, others at their first."""
+    seen: dict[str, Any] = {}
+
+    def first(name: str, word: Any) -> Any:
+        seen.setdefault(name, word)
+        return _values(word)[0]
+
+    yield fill(template, first)
+    done: set[tuple[str, Any]] = set()
+    while True:
+        todo = [
+            (name, value)
+            for name, word in list(seen.items())
+            for value in _values(word)[1:]
+            if (name, repr(value)) not in done
+        ]
+        if not todo:
+            return
+        name, value = todo[0]
+        done.add((name, repr(value)))
+        yield fill(template, _toward(seen, name, value))
+
+
+def _toward(seen: dict[str, Any], target: str, value: Any) -> Any:
+    def ask(name: str, word: Any) -> Any:
+        seen.setdefault(name, word)
+        if name == target:
+            return value
+        if isinstance(word, OneOf):  # take the branch that leads to the target
+            for label in option_labels(word):
+                if target.startswith(f"{name}.{label}"):
+                    return label
+        return _values(word)[0]
+
+    return ask
+
+
+def _values(word: Any) -> list[Any]:
+    if isinstance(word, OneOf):
+        return list(option_labels(word))
+    if isinstance(word, Choice):
+        return list(word.values)
+    assert isinstance(word, Number | Integer)
+    return [word.low, word.high]

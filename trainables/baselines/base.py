@@ -1,0 +1,124 @@
+"""What every baseline is: a typed config, modules beside the net, a loss (or a whole step), and inference.
+
+Shape legend: N images, C channels, H height, W width, K classes, D groups, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trainables.models.classifier import Classifier
+from trainables.specs import Spec
+from trainables.trial_spec import Recipe
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a baseline is told of the data."""
+
+    num_classes: int
+    num_groups: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training batch on the device; ``group_N`` is -1 where unknown; ``progress`` runs from 0 to 1."""
+
+    image_NCHW: Tensor
+    label_N: Tensor
+    group_N: Tensor
+    progress: float
+
+
+class Baseline:
+    """One way to train (or to derive) a classifier.
+
+    The life of one: ``num_outputs`` and ``extra_modules`` shape the classifier; ``begin`` hands over the models of
+    ``sources`` (a frozen teacher); each batch goes through ``step``, which by default is one descent of ``loss`` (override
+    it for alternating updates); ``logits`` is inference. A baseline with ``derives = True`` is made from its
+    first source by ``derive`` instead of being trained from data; masks it sets are kept by all later fine-tuning.
+    """
+
+    name: ClassVar[str]
+    VERSION: ClassVar[int] = 1
+    derives: ClassVar[bool] = False
+    needs_group_at_inference: ClassVar[bool] = False
+
+    class Config(Spec):
+        """Every baseline has a recipe; the sweep's ``training`` is its default."""
+
+        name: str
+        training: Recipe = Recipe()
+
+    def __init__(self, config: Any, task: Task) -> None:
+        self.config = config
+        self.task = task
+
+    @classmethod
+    def sources(cls, config: Any) -> tuple[Any, ...]:
+        """Configs of the baselines whose trained models this one needs (a teacher; what it derives from)."""
+        return ()
+
+    @classmethod
+    def reads_group(cls, config: Any) -> bool:
+        """Whether training depends on the sensitive attribute; override where the loss does."""
+        return config.training.sampling in ("group", "class_group")
+
+    def num_outputs(self) -> int:
+        """Outputs of the net's head."""
+        return self.task.num_classes
+
+    def extra_modules(self, num_features: int) -> nn.ModuleDict:
+        """Modules trained beside the net; ``num_features`` is what the head reads."""
+        return nn.ModuleDict()
+
+    def feature_heads(self, model: Classifier) -> Sequence[nn.Linear]:
+        """Linear layers among the extra modules that read the same features as the head, and are cut with it."""
+        return ()
+
+    def begin(self, model: Classifier, sources: Sequence[Classifier]) -> None:
+        """Called once before training with the models of ``sources``, on the device, in eval mode."""
+
+    def optimizer(self, model: Classifier, recipe: Recipe) -> torch.optim.Optimizer:
+        """SGD with the recipe's settings over all parameters."""
+        return torch.optim.SGD(
+            model.parameters(),
+            lr=recipe.learning_rate,
+            momentum=recipe.momentum,
+            nesterov=recipe.nesterov and recipe.momentum > 0,
+            weight_decay=recipe.weight_decay,
+        )
+
+    def loss(self, model: Classifier, batch: Batch) -> Tensor:
+        """The scalar to descend."""
+        raise NotImplementedError(f"{type(self).__name__} needs loss or step")
+
+    def step(
+        self, model: Classifier, batch: Batch, optimizer: torch.optim.Optimizer, autocast: torch.autocast
+    ) -> dict[str, Tensor]:
+        """One update; returns detached scalars to average over the epoch, ``loss`` among them."""
+        optimizer.zero_grad(set_to_none=True)
+        with autocast:
+            loss = self.loss(model, batch)
+        loss.backward()
+        optimizer.step()
+        return {"loss": loss.detach()}
+
+    def logits(self, model: Classifier, image_NCHW: Tensor, group_N: Tensor) -> Tensor:
+        """Class logits (N, K); ``group_N`` may be read only with ``needs_group_at_inference``."""
+        return model(image_NCHW)
+
+    def derive(self, model: Classifier, batches: Sequence[Batch]) -> None:
+        """Make this baseline out of its first source's weights, in place (only with ``derives``)."""
+        raise NotImplementedError(f"{type(self).__name__} does not derive")
+
+
+def cross_entropy(logits_NK: Tensor, label_N: Tensor) -> Tensor:
+    """Mean cross-entropy, in float32 whatever the autocast type."""
+    return functional.cross_entropy(logits_NK.float(), label_N)

@@ -1,0 +1,108 @@
+"""What every backbone is: a torchvision net with its head replaced, and the places where it can be pruned."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from trainables.errors import UserError
+from trainables.specs import Spec
+
+
+class Backbone(ABC):
+    """One architecture: a typed ``Config``, ``build``, and the names of its prunable layers."""
+
+    name: ClassVar[str]
+    VERSION: ClassVar[int] = 1
+    last_conv: ClassVar[str]
+    default_site: ClassVar[str]
+
+    class Config(Spec):
+        """``weights``: ``none``, ``imagenet``, or the path of a state dict (.safetensors, .pt, .pth)."""
+
+        name: str
+        weights: str = "none"
+
+        def key_fields(self) -> dict[str, Any]:
+            """The content of a weights file, not its path, is part of a key."""
+            fields = super().key_fields()
+            if self.weights not in ("none", "imagenet"):
+                path = Path(self.weights).expanduser()
+                if not path.is_file():
+                    raise UserError(f"weights: no such file {self.weights!r} (backbone {self.name})")
+                fields["weights"] = "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+            return fields
+
+    @classmethod
+    @abstractmethod
+    def construct(cls, config: Any, num_outputs: int, weights: Any) -> nn.Module:
+        """The net with ``num_outputs`` logits; ``weights`` is torchvision's enum or None."""
+
+    @classmethod
+    @abstractmethod
+    def imagenet_weights(cls) -> Any:
+        """torchvision's enum of ImageNet weights."""
+
+    @classmethod
+    @abstractmethod
+    def head_prefix(cls) -> str:
+        """Prefix of the replaced layer's parameters, which a weights file need not fit."""
+
+    @classmethod
+    def build(cls, config: Any, num_outputs: int, generator: torch.Generator) -> nn.Module:
+        """The initialised net; every random number comes from ``generator``.
+
+        Raises:
+            UserError: the weights cannot be had or do not fit.
+        """
+        net = cls.skeleton(config, num_outputs, seed=generator.initial_seed())
+        if config.weights == "imagenet":
+            cls._load(net, cls._download(), place="imagenet")
+        elif config.weights != "none":
+            cls._load(net, _read_state(Path(config.weights).expanduser()), place=config.weights)
+        return net
+
+    @classmethod
+    def skeleton(cls, config: Any, num_outputs: int, seed: int = 0) -> nn.Module:
+        """The net without pretrained weights, as a start for stored ones; the global random state is left as it was."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return cls.construct(config, num_outputs, None)
+
+    @classmethod
+    def _download(cls) -> dict[str, torch.Tensor]:
+        try:
+            return dict(cls.imagenet_weights().get_state_dict(progress=False, check_hash=True))
+        except OSError as error:
+            raise UserError(
+                f"weights: imagenet could not be downloaded ({error}); "
+                f"give the path of a state dict instead (backbone {cls.name})"
+            ) from None
+
+    @classmethod
+    def _load(cls, net: nn.Module, state: dict[str, torch.Tensor], place: str) -> None:
+        own = net.state_dict()
+        body = {k: v for k, v in state.items() if not k.startswith(cls.head_prefix())}
+        wrong = [k for k, v in body.items() if k not in own or own[k].shape != v.shape]
+        missing = [k for k in own if k not in body and not k.startswith(cls.head_prefix())]
+        if wrong or missing:
+            raise UserError(
+                f"weights: {place} does not fit {cls.name}: {len(missing)} tensors missing, "
+                f"{len(wrong)} unknown or of another shape (first: {(missing + wrong)[0]})"
+            )
+        net.load_state_dict(body, strict=False)
+
+
+def _read_state(path: Path) -> dict[str, torch.Tensor]:
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    # weights_only: a weights file from elsewhere must not run code
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    return state.get("state_dict", state) if isinstance(state, dict) else {}

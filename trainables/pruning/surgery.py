@@ -1,0 +1,224 @@
+"""Removing channels for real: the sites where a channel is scored and cut (contracts: pruning sites).
+
+``conv``   the output of a convolution and of the BatchNorm after it;
+``block``  the output of a residual block, after addition and ReLU;
+``group``  every channel that must go together, by the dependency graph (Torch-Pruning; Fang et al. 2023).
+
+A cut net gives the logits of its own masked net: the net in which the outputs of that site are zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeAlias
+
+import torch
+import torch_pruning
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock
+
+from trainables.errors import UserError
+from trainables.models.residual import IndexedBasicBlock
+
+BLOCKS = (BasicBlock, IndexedBasicBlock)
+
+ChannelPlan: TypeAlias = dict[str, dict]
+"""Layer -> {"site", "num_channels" (original), "removed" (original indices, ascending)}."""
+
+
+def find_layer(net: nn.Module, layer: str) -> nn.Conv2d:
+    """The convolution called ``layer``.
+
+    Raises:
+        UserError: no such convolution; the message lists those there are.
+    """
+    modules = dict(net.named_modules())
+    if not isinstance(modules.get(layer), nn.Conv2d):
+        convs = [name for name, module in modules.items() if isinstance(module, nn.Conv2d)]
+        raise UserError(f"layer {layer!r} is not a convolution of this net (it has: {', '.join(convs)})")
+    return modules[layer]
+
+
+def _block_of(net: nn.Module, layer: str) -> nn.Module | None:
+    """The residual block whose last convolution is ``layer``, if it is one."""
+    parent, _, last = layer.rpartition(".")
+    module = net.get_submodule(parent)
+    return module if last == "conv2" and isinstance(module, BLOCKS) else None
+
+
+def site_module(net: nn.Module, layer: str, site: str) -> nn.Module:
+    """The module whose output is the site's feature map (N, C, H, W).
+
+    Raises:
+        UserError: the layer has no such site.
+    """
+    conv = find_layer(net, layer)
+    block = _block_of(net, layer)
+    if site in ("block", "group") and block is not None:
+        return block
+    if site == "block":
+        raise UserError(f"site 'block' needs the last convolution of a residual block but got {layer!r}")
+    siblings = list(net.get_submodule(layer.rpartition(".")[0]).children())
+    after = siblings[siblings.index(conv) + 1 :]
+    return after[0] if after and isinstance(after[0], nn.BatchNorm2d) else conv
+
+
+def num_channels(net: nn.Module, layer: str) -> int:
+    """Channels the layer has now."""
+    return find_layer(net, layer).out_channels
+
+
+@contextmanager
+def masked(net: nn.Module, layer: str, site: str, removed: Sequence[int]) -> Iterator[nn.Module]:
+    """Within the context the site's output is zero on the ``removed`` channels (sites ``conv``, ``block``)."""
+    index = torch.as_tensor(list(removed))
+
+    def zero(module: nn.Module, args: object, output: Tensor) -> Tensor:
+        keep_C = torch.ones(output.shape[1], dtype=output.dtype, device=output.device)
+        keep_C[index.to(output.device)] = 0
+        return output * keep_C[None, :, None, None]
+
+    handle = site_module(net, layer, site).register_forward_hook(zero)
+    try:
+        yield net
+    finally:
+        handle.remove()
+
+
+def cut(
+    net: nn.Module, layer: str, site: str, removed: Sequence[int], heads: Sequence[nn.Linear] = ()
+) -> None:
+    """Remove channels in place; ``removed`` are positions among the channels the layer has now.
+
+    ``heads`` are further linear layers that read the same pooled features as the net's own head.
+
+    Raises:
+        UserError: the site does not exist here, or no channel would be left.
+    """
+    total = num_channels(net, layer)
+    if not removed:
+        return
+    if len(set(removed)) >= total:
+        raise UserError(f"layer {layer!r} has {total} channels; {len(set(removed))} cannot be removed")
+    keep = torch.tensor([c for c in range(total) if c not in set(removed)])
+    block = _block_of(net, layer)
+    if site == "group" or (site == "conv" and block is None):
+        _cut_by_graph(net, layer, site, sorted(removed), heads, keep)
+    elif site == "conv":
+        _cut_branch(_indexed(net, layer), keep)
+    else:
+        site_module(net, layer, site)
+        _cut_block(net, layer, keep, heads)
+
+
+def apply_plan(net: nn.Module, plan: ChannelPlan, heads: Sequence[nn.Linear] = ()) -> None:
+    """Cut a whole net down to the shape a plan describes (its weights are loaded afterwards)."""
+    for layer, entry in plan.items():
+        cut(net, layer, entry["site"], entry["removed"], heads)
+
+
+def extend_plan(
+    plan: ChannelPlan, layer: str, site: str, removed: Sequence[int], total: int
+) -> ChannelPlan:
+    """The plan after removing ``removed`` (positions among the ``total`` channels left) from ``layer``.
+
+    Raises:
+        UserError: the layer was cut at another site before.
+    """
+    entry = plan.get(layer, {"site": site, "num_channels": total, "removed": []})
+    if entry["site"] != site:
+        raise UserError(f"layer {layer!r} was cut at site {entry['site']!r} before, not {site!r}")
+    gone = set(entry["removed"])
+    left = [c for c in range(entry["num_channels"]) if c not in gone]
+    gone |= {left[position] for position in removed}
+    return plan | {layer: entry | {"removed": sorted(gone)}}
+
+
+def _cut_by_graph(
+    net: nn.Module, layer: str, site: str, removed: list[int], heads: Sequence[nn.Linear], keep: Tensor
+) -> None:
+    conv = find_layer(net, layer)
+    graph = torch_pruning.DependencyGraph()
+    training = net.training
+    # the graph is read off autograd's, so gradients must be on; 64 pixels survive every pooling of the backbones
+    with torch.enable_grad():
+        graph.build_dependency(
+            net.eval(), example_inputs=torch.zeros(1, 3, 64, 64, device=conv.weight.device)
+        )
+    group = graph.get_pruning_group(conv, torch_pruning.prune_conv_out_channels, idxs=removed)
+    modules = [dependency.target.module for dependency, _ in group]
+    if site == "conv" and any(
+        m is not conv and isinstance(m, nn.Conv2d) and dep.handler == torch_pruning.prune_conv_out_channels
+        for m, (dep, _) in zip(modules, group, strict=True)
+    ):
+        raise UserError(f"channels of {layer!r} are coupled to other layers: use site 'group'")
+    own_head = [m for m in modules if isinstance(m, nn.Linear) and m.in_features == len(keep) + len(removed)]
+    group.prune()
+    if own_head:
+        for head in heads:
+            _keep_inputs(head, keep)
+    net.train(training)
+
+
+def _indexed(net: nn.Module, layer: str) -> IndexedBasicBlock:
+    name = layer.rpartition(".")[0]
+    block = net.get_submodule(name)
+    if isinstance(block, BasicBlock):
+        training = block.training
+        block = IndexedBasicBlock(block).train(training)
+        net.set_submodule(name, block)
+    assert isinstance(block, IndexedBasicBlock)
+    return block
+
+
+def _cut_branch(block: IndexedBasicBlock, keep: Tensor) -> None:
+    _keep_outputs(block.conv2, block.bn2, keep)
+    block.branch_index = block.branch_index[keep.to(block.branch_index.device)]
+
+
+def _cut_block(net: nn.Module, layer: str, keep: Tensor, heads: Sequence[nn.Linear]) -> None:
+    stage, position, _ = layer.rsplit(".", 2)
+    following = _next_block(net, stage, int(position), layer)
+    block = _indexed(net, layer)
+    _keep_outputs(block.conv2, block.bn2, keep)
+    block.output_index = block.output_index[keep.to(block.output_index.device)]
+    block.branch_index = torch.arange(len(keep), device=block.output_index.device)
+    if following is None:
+        for head in (net.fc, *heads):
+            _keep_inputs(head, keep)
+    else:
+        _keep_inputs(following.conv1, keep)
+        _keep_inputs(following.downsample[0], keep)
+
+
+def _next_block(net: nn.Module, stage: str, position: int, layer: str) -> nn.Module | None:
+    blocks = net.get_submodule(stage)
+    if position + 1 < len(blocks):  # type: ignore[arg-type]
+        raise UserError(f"site 'block' needs the last block of a stage but got {layer!r}: use site 'group'")
+    upper = f"{stage[:-1]}{int(stage[-1]) + 1}"
+    return net.get_submodule(f"{upper}.0") if hasattr(net, upper) else None
+
+
+def _keep_outputs(conv: nn.Conv2d, norm: nn.BatchNorm2d, keep: Tensor) -> None:
+    conv.weight = _select(conv.weight, keep)
+    if conv.bias is not None:
+        conv.bias = _select(conv.bias, keep)
+    conv.out_channels = len(keep)
+    norm.weight, norm.bias = _select(norm.weight, keep), _select(norm.bias, keep)
+    index = keep.to(norm.weight.device)
+    norm.running_mean, norm.running_var = norm.running_mean[index], norm.running_var[index]
+    norm.num_features = len(keep)
+
+
+def _keep_inputs(module: nn.Linear | nn.Conv2d, keep: Tensor) -> None:
+    module.weight = _select(module.weight, keep, dim=1)
+    if isinstance(module, nn.Linear):
+        module.in_features = len(keep)
+    else:
+        module.in_channels = len(keep)
+
+
+def _select(parameter: Tensor, keep: Tensor, dim: int = 0) -> nn.Parameter:
+    value = parameter.detach().index_select(dim, keep.to(parameter.device)).clone()
+    return nn.Parameter(value, requires_grad=parameter.requires_grad)

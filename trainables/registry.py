@@ -1,0 +1,93 @@
+"""Named parts (baselines, criteria, data sets, backbones), found by name without importing the rest.
+
+A built-in is registered by the table at the end of this module (name -> module), so that asking for one part never
+imports the others; a part of somebody else's package is found through an entry point of the
+group ``fatefront.<kind>`` (for example ``fatefront.criteria``). The module registers itself by the
+decorator when it is imported.
+"""
+
+import difflib
+import importlib
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Any, TypeVar
+
+from trainables.errors import UserError
+
+T = TypeVar("T", bound=type)
+
+
+class Registry:
+    """One kind of part: ``register`` on the class, ``get`` by name."""
+
+    def __init__(self, kind: str, group: str, builtin: dict[str, str]) -> None:
+        self.kind = kind
+        self.group = group
+        self._modules = dict(builtin)
+        self._classes: dict[str, Any] = {}
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Class decorator: make the class known as ``name`` and set its ``name`` attribute."""
+
+        def add(cls: T) -> T:
+            if self._classes.setdefault(name, cls).__qualname__ != cls.__qualname__:
+                raise ValueError(f"{self.kind} {name!r} is registered twice")
+            cls.name = name  # type: ignore[attr-defined]
+            return cls
+
+        return add
+
+    def names(self) -> list[str]:
+        """All known names, entry points included, sorted."""
+        found = {point.name for point in entry_points(group=self.group)}
+        return sorted(found | set(self._modules) | set(self._classes))
+
+    def get(self, name: str) -> Any:
+        """The class registered as ``name``.
+
+        Raises:
+            UserError: no such part; the message names the nearest known one.
+        """
+        if name not in self._classes:
+            if name in self._modules:
+                importlib.import_module(self._modules[name])
+            else:
+                for point in entry_points(group=self.group, name=name):
+                    self._classes[name] = point.load()
+        if name not in self._classes:
+            near = difflib.get_close_matches(name, self.names(), n=1)
+            hint = f", did you mean {near[0]!r}?" if near else f" (known: {', '.join(self.names())})"
+            raise UserError(f"unknown {self.kind} {name!r}{hint}")
+        return self._classes[name]
+
+
+datasets = Registry(
+    "data set",
+    "fatefront.datasets",
+    {
+        "ham10000": "trainables.data.ham10000",
+        "synthetic": "trainables.data.synthetic",
+        "table": "trainables.data.table",
+    },
+)
+backbones = Registry(
+    "backbone",
+    "fatefront.backbones",
+    {
+        "resnet18": "trainables.models.resnet",
+        "vgg11": "trainables.models.vgg",
+        "vgg11_bn": "trainables.models.vgg",
+    },
+)
+baselines = Registry(
+    "baseline", "fatefront.baselines", {"vanilla": "trainables.baselines.vanilla"}
+)
+criteria = Registry(
+    "criterion",
+    "fatefront.criteria",
+    {
+        "none": "trainables.pruning.none",
+        "random": "trainables.pruning.random",
+        "snnl": "trainables.pruning.snnl",
+    },
+)

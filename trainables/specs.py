@@ -1,0 +1,99 @@
+"""Frozen, validated, printable descriptions: the vocabulary every part shares.
+
+A spec says *what*, never *where*: no host, worker count or path of a store is part of one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError
+
+from trainables.errors import UserError
+from trainables.registry import Registry
+
+
+class Spec(BaseModel):
+    """Base of every spec: frozen, unknown fields refused."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, ser_json_inf_nan="null"
+    )
+
+    def key_fields(self) -> dict[str, Any]:
+        """Field values as they enter a key; overridden where a value names content kept elsewhere."""
+        return {field: getattr(self, field) for field in type(self).model_fields}
+
+
+S = TypeVar("S", bound=Spec)
+
+
+def canonical(spec: Spec) -> dict[str, Any]:
+    """The JSON-able dict that is hashed: fields at their default are left out, ``name`` never is.
+
+    Adding a field whose default changes nothing therefore leaves every stored key valid (OpenLTH's rule).
+    """
+    out: dict[str, Any] = {}
+    for field, value in spec.key_fields().items():
+        info = type(spec).model_fields[field]
+        if field != "name" and value == info.get_default(call_default_factory=True):
+            continue
+        out[field] = (
+            canonical(value) if isinstance(value, Spec) else json.loads(json.dumps(value))
+        )
+    return out
+
+
+def validate(model: type[S], mapping: Any, *, place: str) -> S:
+    """``model.model_validate`` with the user's mistakes as one line each: value, limit, place, nearest name.
+
+    Raises:
+        UserError: the mapping does not fit the model.
+    """
+    try:
+        return model.model_validate(mapping)
+    except ValidationError as error:
+        raise UserError("; ".join(_in_words(e, model, place) for e in error.errors())) from None
+
+
+def _in_words(error: Any, model: type[Spec], place: str) -> str:
+    path = ".".join(str(part) for part in error["loc"]) or "spec"
+    if error["type"] == "extra_forbidden":
+        known = _fields_at(model, error["loc"][:-1])
+        near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
+        hint = f", did you mean {near[0]!r}?" if near else f" (known: {', '.join(known)})"
+        return f"unknown field {path!r}{hint} ({place})"
+    message = error["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:] if message[:5] == "Input" else message
+    value = "" if error["type"] in ("missing", "value_error") else f" but got {error['input']!r}"
+    return f"{path}: {message}{value} ({place})"
+
+
+def _fields_at(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
+    for part in loc:
+        info = model.model_fields.get(str(part))
+        if info is None or not isinstance(info.annotation, type):
+            break
+        if issubclass(info.annotation, BaseModel):
+            model = info.annotation
+    return list(model.model_fields)
+
+
+def part(registry: Registry) -> Any:
+    """The pydantic type of a registered part's ``Config``: accepts the config, its mapping, or a bare name."""
+
+    def parse(value: Any) -> Any:
+        if isinstance(value, Spec):
+            return value
+        mapping = {"name": value} if isinstance(value, str) else value
+        if not isinstance(mapping, dict) or "name" not in mapping:
+            raise ValueError(f"a {registry.kind} needs a name (known: {registry.names()})")
+        try:
+            cls = registry.get(mapping["name"])
+            return validate(cls.Config, mapping, place=f"{registry.kind} {mapping['name']}")
+        except UserError as error:
+            raise ValueError(str(error)) from None
+
+    return Annotated[SerializeAsAny[Spec], BeforeValidator(parse)]

@@ -1,0 +1,209 @@
+"""The training loop, shared by baselines and fine-tuning, and prediction.
+
+Everything that could differ between two arms comes from the streams of (seed, purpose, iteration, epoch).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from trainables.baselines.base import Baseline, Batch
+from trainables.data.augment import apply_eval, apply_train, draw, normalisation
+from trainables.data.base import TRAIN, VALIDATION
+from trainables.data.device import DeviceData
+from trainables.models.classifier import Classifier
+from trainables.streams import stream, stream_seed
+from trainables.trial_spec import Compute, Recipe
+
+EVAL_BATCH = 512
+
+Report = Callable[[str, int, int], None]
+"""Called with (what, done, in all) as epochs go by."""
+
+
+class TrainingError(Exception):
+    """Training went wrong in a way that running it again would repeat (a loss that is not a number)."""
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """What stays the same over one trial: data, device, precision, the trial's seed."""
+
+    data: DeviceData
+    compute: Compute
+    seed: int
+    iteration: int
+
+    def autocast(self) -> torch.autocast:
+        """bf16 where the spec says so."""
+        enabled = self.compute.precision == "bf16"
+        return torch.autocast(self.data.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+    def fit(
+        self, model: Classifier, baseline: Baseline, recipe: Recipe, report: Report | None = None
+    ) -> list[dict[str, float]]:
+        """Train in place; returns one dict of metrics an epoch.
+
+        Raises:
+            TrainingError: the loss became NaN or infinite.
+        """
+        optimizer = baseline.optimizer(model, recipe)
+        model.masks = {name: m.to(self.data.device) for name, m in model.masks.items()}
+        best, best_loss, waited = None, math.inf, 0
+        curves: list[dict[str, float]] = []
+        for epoch in range(recipe.epochs):
+            rate = _learning_rate(recipe, epoch)
+            for settings in optimizer.param_groups:
+                settings["lr"] = rate
+            logs = self._epoch(model, baseline, recipe, optimizer, epoch)
+            logs |= {"learning_rate": rate} | self._validate(model, baseline, recipe)
+            curves.append(logs)
+            if report:
+                report("epoch", epoch + 1, recipe.epochs)
+            if recipe.early_stopping is not None:
+                if logs["validation_loss"] < best_loss:
+                    best_loss, waited = logs["validation_loss"], 0
+                    best = {k: v.detach().clone() for k, v in model.state_dict().items()}
+                else:
+                    waited += 1
+                if waited >= recipe.early_stopping.patience:
+                    break
+        if best is not None:
+            model.load_state_dict(best)
+        return curves
+
+    def _epoch(
+        self, model: Classifier, baseline: Baseline, recipe: Recipe, optimizer: torch.optim.Optimizer, epoch: int
+    ) -> dict[str, float]:
+        model.train()
+        mean, std = normalisation(recipe.normalise)
+        batches = self.batches(recipe, epoch)
+        draws = draw(
+            recipe.augment,
+            sum(len(rows) for rows in batches),
+            stream(self.seed, "augment", self.iteration, epoch),
+        )
+        # dropout draws from the device's global generator
+        torch.manual_seed(stream_seed(self.seed, "dropout", self.iteration, epoch))
+        sums: dict[str, Tensor] = {}
+        start = 0
+        for number, rows in enumerate(batches):
+            image_NCHW = apply_train(
+                recipe.augment,
+                self.data.images(rows),
+                draws[start : start + len(rows)],
+                image_size=self.data.dataset.image_size,
+                mean=mean,
+                std=std,
+            )
+            start += len(rows)
+            on_device = rows.to(self.data.device)
+            batch = Batch(
+                image_NCHW=_layout(image_NCHW),
+                label_N=self.data.label_N[on_device],
+                group_N=self.data.group_N[on_device],
+                progress=(epoch + number / len(batches)) / recipe.epochs,
+            )
+            logs = baseline.step(model, batch, optimizer, self.autocast())
+            model.apply_masks()
+            for name, value in logs.items():
+                sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value
+        means = {f"train_{name}": float(total) / len(batches) for name, total in sums.items()}
+        bad = [name for name, value in means.items() if not math.isfinite(value)]
+        if bad:
+            raise TrainingError(f"{bad[0]} is {means[bad[0]]} in epoch {epoch + 1} of {recipe.epochs}")
+        return means
+
+    def batches(self, recipe: Recipe, epoch: int) -> list[Tensor]:
+        """Row numbers of each batch of one epoch; the last partial batch is dropped unless it is the only one."""
+        dataset = self.data.dataset
+        rows = torch.from_numpy(dataset.indices(TRAIN))
+        generator = stream(self.seed, "order", self.iteration, epoch)
+        if recipe.sampling == "natural":
+            order = rows[torch.randperm(len(rows), generator=generator)]
+        else:
+            weight_N = _sampling_weights(dataset.label_N, dataset.group_N, recipe.sampling)[rows]
+            picks = torch.multinomial(weight_N, len(rows), replacement=True, generator=generator)
+            order = rows[picks]
+        batches = list(order.split(recipe.batch_size))
+        if len(batches) > 1 and len(batches[-1]) < recipe.batch_size:
+            batches.pop()
+        return batches
+
+    def train_batches(self, recipe: Recipe) -> Iterator[Batch]:
+        """The training split once, in order and without augmentation (for baselines that derive)."""
+        for rows in torch.from_numpy(self.data.dataset.indices(TRAIN)).split(recipe.batch_size):
+            on_device = rows.to(self.data.device)
+            yield Batch(
+                image_NCHW=self.eval_images(recipe, rows),
+                label_N=self.data.label_N[on_device],
+                group_N=self.data.group_N[on_device],
+                progress=0.0,
+            )
+
+    def _validate(self, model: Classifier, baseline: Baseline, recipe: Recipe) -> dict[str, float]:
+        rows = self.data.dataset.indices(VALIDATION)
+        logits_NK = torch.from_numpy(self.predict(model, baseline, recipe, rows))
+        label_N = torch.from_numpy(self.data.dataset.label_N[rows])
+        return {
+            "validation_loss": float(functional.cross_entropy(logits_NK.float(), label_N)),
+            "validation_accuracy": float((logits_NK.argmax(1) == label_N).float().mean()),
+        }
+
+    @torch.inference_mode()
+    def predict(
+        self, model: Classifier, baseline: Baseline, recipe: Recipe, rows: np.ndarray
+    ) -> np.ndarray:
+        """float16 logits (N, K) of the rows, in eval mode."""
+        model.eval()
+        parts = []
+        for index in torch.from_numpy(rows).split(EVAL_BATCH):
+            image_NCHW = self.eval_images(recipe, index)
+            with self.autocast():
+                part = baseline.logits(model, image_NCHW, self.data.group_N[index.to(self.data.device)])
+            parts.append(part.half())
+        if not parts:
+            return np.zeros((0, baseline.task.num_classes), dtype=np.float16)
+        return torch.cat(parts).cpu().numpy()
+
+    def eval_images(self, recipe: Recipe, rows: Tensor) -> Tensor:
+        """Normalised images (N, 3, S, S) without augmentation."""
+        mean, std = normalisation(recipe.normalise)
+        size = self.data.dataset.image_size
+        return _layout(apply_eval(self.data.images(rows), image_size=size, mean=mean, std=std))
+
+
+def _layout(image_NCHW: Tensor) -> Tensor:
+    """channels_last on a GPU, where convolutions are faster in it; a CPU result must not depend on it."""
+    if image_NCHW.device.type == "cuda":
+        return image_NCHW.contiguous(memory_format=torch.channels_last)
+    return image_NCHW.contiguous()
+
+
+def _learning_rate(recipe: Recipe, epoch: int) -> float:
+    if recipe.schedule == "step":
+        return recipe.learning_rate * recipe.gamma ** (epoch // recipe.step_size)
+    if recipe.schedule == "cosine":
+        return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / recipe.epochs))
+    return recipe.learning_rate
+
+
+def _sampling_weights(label_N: np.ndarray, group_N: np.ndarray, sampling: str) -> Tensor:
+    """Inverse frequency of each image's class, group, or both; rows of unknown group get 0 where groups matter."""
+    cell_N = {
+        "class": label_N,
+        "group": group_N,
+        "class_group": label_N * (group_N.max() + 2) + group_N + 1,
+    }[sampling]
+    _, inverse, counts = np.unique(cell_N, return_inverse=True, return_counts=True)
+    weight_N = 1.0 / counts[inverse]
+    if sampling != "class":
+        weight_N = np.where(group_N < 0, 0.0, weight_N)
+    return torch.from_numpy(weight_N)

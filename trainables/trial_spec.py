@@ -1,0 +1,212 @@
+"""What one trial is: a point of the tree, and the key of the node it ends in (contracts: nodes, keys)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from trainables.data.augment import Augment
+from trainables.registry import backbones, baselines, criteria
+from trainables.specs import Spec, canonical, part
+
+STEP_VERSIONS = {"train": 1, "derive": 1, "prune": 1}
+"""Raised when a step computes something else from the same spec; part of every key of that kind."""
+
+
+class EarlyStopping(Spec):
+    """Stop when validation loss has not fallen for ``patience`` epochs; the best epoch's weights are kept."""
+
+    patience: int = Field(10, ge=1)
+
+
+class Recipe(Spec):
+    """How weights are trained; the defaults are the published recipe (method 1.7) but for epochs and augmentation."""
+
+    epochs: int = Field(200, ge=0)
+    batch_size: int = Field(128, ge=2)
+    learning_rate: float = Field(0.01, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    nesterov: bool = True
+    weight_decay: float = Field(1e-5, ge=0)
+    schedule: Literal["constant", "step", "cosine"] = "step"
+    step_size: int = Field(100, ge=1, description="epochs between two decays of `step`")
+    gamma: float = Field(0.1, gt=0, le=1, description="factor of one decay of `step`")
+    sampling: Literal["natural", "class", "group", "class_group"] = "class"
+    augment: Augment = Augment()
+    normalise: Literal["none", "imagenet"] = "none"
+    early_stopping: EarlyStopping | None = None
+
+
+class Compute(Spec):
+    """What of the machine is allowed to change a result, and is therefore part of the key."""
+
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    threads: int = Field(1, ge=1, description="PyTorch threads of one trial")
+
+    def resolved(self, device: str) -> Compute:
+        """``auto`` becomes bf16 on a GPU and float32 on a CPU."""
+        precision = self.precision
+        if precision == "auto":
+            precision = "bf16" if device.startswith("cuda") else "float32"
+        return self.model_copy(update={"precision": precision})
+
+
+class Prune(Spec):
+    """One pruning iteration: score the channels of a layer, remove a share of them, fine-tune."""
+
+    criterion: part(criteria)  # type: ignore[valid-type]
+    ratio: float = Field(0.02, description="share of the layer's original channels per iteration")
+    layer: str = "last"
+    site: Literal["auto", "conv", "block", "group"] = "auto"
+    surgery: Literal["cut", "weight_mask"] = "cut"
+    finetune: Recipe = Recipe()
+    finetune_loss: Literal["baseline", "cross_entropy"] = "baseline"
+
+    @field_validator("ratio")
+    @classmethod
+    def _ratio(cls, value: float) -> float:
+        if not 0 < value < 1:
+            raise ValueError(f"prune ratio must be in (0, 1) but got {value}")
+        return value
+
+    @property
+    def cuts(self) -> bool:
+        """Whether this arm removes channels at all (``none`` does not)."""
+        return bool(criteria.get(self.criterion.name).cuts)
+
+
+class Trial(Spec):
+    """One point: a backbone, a baseline, a way to prune it, how often (n), and a seed.
+
+    ``n = 0`` is the trained baseline. The trial with n starts from the weights of the trial with n - 1.
+    """
+
+    backbone: part(backbones)  # type: ignore[valid-type]
+    baseline: part(baselines)  # type: ignore[valid-type]
+    prune: Prune | None = None
+    n: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0)
+    compute: Compute = Compute()
+
+    @model_validator(mode="after")
+    def _n_fits(self) -> Trial:
+        if (self.n > 0) != (self.prune is not None):
+            raise ValueError("n counts pruning iterations: n > 0 needs `prune`, n = 0 has none")
+        return self
+
+    @property
+    def kind(self) -> Literal["train", "derive", "prune"]:
+        """The step that makes this node from its parents."""
+        if self.n:
+            return "prune"
+        return "derive" if baselines.get(self.baseline.name).derives else "train"
+
+    @cached_property
+    def parents(self) -> tuple[Trial, ...]:
+        """The trials whose weights this one needs, first the one it continues."""
+        if self.n:
+            up = {"n": self.n - 1} | ({"prune": None} if self.n == 1 else {})
+            return (self.model_copy(update=up),)
+        sources = baselines.get(self.baseline.name).sources(self.baseline)
+        return tuple(self.model_copy(update={"baseline": source}) for source in sources)
+
+    @property
+    def chain(self) -> tuple[Trial, ...]:
+        """This trial and the ones it continues, root first."""
+        return (*(self.parents[0].chain if self.n else ()), self)
+
+    def resolved(self, device: str = "cpu") -> Trial:
+        """Every ``auto`` and ``last`` replaced by what it stands for; fields that do not matter put back to default."""
+        update: dict[str, Any] = {"compute": self.compute.resolved(device)}
+        if self.prune is not None:
+            if self.prune.cuts:
+                backbone = backbones.get(self.backbone.name)
+                layer = backbone.last_conv if self.prune.layer == "last" else self.prune.layer
+                site = self.prune.site if self.prune.site != "auto" else backbone.default_site
+                change: dict[str, Any] = {"layer": layer, "site": site}
+            else:
+                ignored = ("ratio", "layer", "site", "surgery")
+                change = {name: Prune.model_fields[name].default for name in ignored}
+            update["prune"] = self.prune.model_copy(update=change)
+        return self.model_copy(update=update)
+
+    def label(self) -> str:
+        """A short name for people: ``vanilla > snnl 2 % x 3 (seed 0)``."""
+        return f"{configuration_label(self)} (seed {self.seed})"
+
+
+def configuration_label(trial: Trial) -> str:
+    """The trial without its seed, for people."""
+    name = str(trial.baseline.name)
+    if trial.prune is not None:
+        ratio = f" {100 * trial.prune.ratio:g} %" if trial.prune.cuts else ""
+        name += f" > {trial.prune.criterion.name}{ratio} x {trial.n}"
+    return name
+
+
+@dataclass(frozen=True)
+class DataIdentity:
+    """What a key knows of the data: its content, and the groups where a step reads them."""
+
+    fingerprint: str
+    group_digest: str
+
+
+def digest(document: Any) -> str:
+    """32 hexadecimal digits of the SHA-256 of a JSON document in canonical form."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def step_document(trial: Trial) -> dict[str, Any]:
+    """The part of a key that is this step's own: canonical spec and code versions (``trial`` is resolved)."""
+    baseline = baselines.get(trial.baseline.name)
+    document: dict[str, Any] = {"kind": trial.kind, "compute": canonical(trial.compute)}
+    versions = {"step": STEP_VERSIONS[trial.kind], "baseline": baseline.VERSION}
+    if trial.prune is None:
+        document["backbone"] = canonical(trial.backbone)
+        document["baseline"] = canonical(trial.baseline)
+        versions["backbone"] = backbones.get(trial.backbone.name).VERSION
+    else:
+        document["prune"] = canonical(trial.prune)
+        document["n"] = trial.n
+        versions["criterion"] = criteria.get(trial.prune.criterion.name).VERSION
+    return document | {"versions": versions}
+
+
+def uses_group(trial: Trial) -> bool:
+    """Whether this step reads the sensitive attribute; only then are the groups part of its key."""
+    baseline = baselines.get(trial.baseline.name)
+    if trial.prune is None:
+        return bool(baseline.reads_group(trial.baseline))
+    recipe = trial.prune.finetune
+    return bool(
+        criteria.get(trial.prune.criterion.name).uses_group
+        or recipe.sampling in ("group", "class_group")
+        or (trial.prune.finetune_loss == "baseline" and baseline.reads_group(trial.baseline))
+    )
+
+
+def node_key(trial: Trial, data: DataIdentity) -> str:
+    """The address of a resolved trial's node: equal keys mean equal results."""
+    document = step_document(trial)
+    document["parents"] = [node_key(parent, data) for parent in trial.parents]
+    document["data"] = data.fingerprint
+    document["seed"] = trial.seed
+    if uses_group(trial):
+        document["groups"] = data.group_digest
+    return digest(document)
+
+
+def configuration_key(trial: Trial) -> str:
+    """Identity of a configuration: the resolved trial without its seed and data."""
+
+    def document(t: Trial) -> dict[str, Any]:
+        return step_document(t) | {"parents": [document(parent) for parent in t.parents]}
+
+    return digest(document(trial))[:16]

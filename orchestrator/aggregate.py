@@ -1,4 +1,6 @@
-"""A configuration's figures over its seeds, from the records: means, and FATE of the means (contracts: measuring)."""
+"""A configuration's figures over its seeds, from the records: means, and FATE of the means
+(contracts: measuring).
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ MEANS = (
 
 
 def aggregate(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Aggregate]:
-    """Configuration -> its figures over the seeds whose trial and reference are both done, seeds ascending."""
+    """Configuration -> its figures over the seeds whose trial and reference are both done, seeds
+    ascending.
+    """
     groups: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for record in records.values():
         reference = records.get(record["compares_with"].get("reference", ""))
@@ -52,7 +56,8 @@ def _aggregate(
     members = sorted(members, key=lambda record: record["trial"]["seed"])
     ours = [record["result"]["metrics"]["validation"] for record in members]
     theirs = [
-        records[record["compares_with"]["reference"]]["result"]["metrics"]["validation"] for record in members
+        records[record["compares_with"]["reference"]]["result"]["metrics"]["validation"]
+        for record in members
     ]
     figures: dict[str, float | None] = {figure: _mean(ours, figure) for figure in MEANS}
     undefined: dict[str, str] = {}
@@ -65,7 +70,9 @@ def _aggregate(
         reason = undefined_reason(*values)
         if reason:
             undefined[f"fate_{gap}"] = reason
-        per_seed[f"fate_{gap}"] = tuple((record["fate"] or {}).get(f"fate_{gap}") for record in members)
+        per_seed[f"fate_{gap}"] = tuple(
+            (record["fate"] or {}).get(f"fate_{gap}") for record in members
+        )
     return Aggregate(
         configuration=name,
         trial=dict(members[0]["trial"]),

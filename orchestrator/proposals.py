@@ -68,7 +68,9 @@ class Proposer(Protocol):
         """
 
     def observe(self, configuration: Configuration, values: Values) -> None:
-        """Tell the values of a configuration whose seeds are all settled (None = undefined or failed)."""
+        """Tell the values of a configuration whose seeds are all settled (None = undefined or
+        failed).
+        """
 
 
 class GridProposer:

@@ -1,4 +1,5 @@
-"""The ledger of a sweep: ``events.jsonl``, append-only, and its projection ``records.jsonl``, one line a node.
+"""The ledger of a sweep: ``events.jsonl``, append-only, and its projection ``records.jsonl``, one
+line a node.
 
 The only source of truth about what ran. Everything else (study, MLflow, front) is read from here.
 """
@@ -61,7 +62,11 @@ class Ledger:
     def append(self, event: str, **fields: Any) -> dict[str, Any]:
         """Write one event and make it last; returns it with its number and time."""
         assert self._file is not None, "ledger is not open"
-        document = {"seq": len(self.events), "time": round(time.time(), 3), "event": event} | fields
+        document = {
+            "seq": len(self.events),
+            "time": round(time.time(), 3),
+            "event": event,
+        } | fields
         line = json.dumps(document, separators=(",", ":"), allow_nan=False).encode() + b"\n"
         self._file.write(line)
         self._file.flush()
@@ -72,21 +77,28 @@ class Ledger:
         return document
 
     def mirror(self, store: Store, sweep_id: str) -> None:
-        """Copy every event, those so far included, to a remote store as objects that are never overwritten.
+        """Copy every event, those so far included, to a remote store as objects that are never
+        overwritten.
 
         The conditional put is also the lock between drivers on different machines.
 
         Raises:
-            UserError: another driver has written an event of this sweep that is not in this folder.
+            UserError: another driver has written an event of this sweep that is not in this
+                folder.
         """
 
         def put(seq: int, line: bytes) -> None:
             path = f"{store.root}/sweeps/{sweep_id}/events/{seq:08d}.json"
             if not store.put_if_absent(path, line) and store.fs.cat_file(path) != line:
-                raise UserError(f"{store.uri} holds another event {seq} of this sweep: another driver is at work")
+                raise UserError(
+                    f"{store.uri} holds another event {seq} of this sweep: another driver is at work"
+                )
 
         for event in self.events:
-            put(event["seq"], json.dumps(event, separators=(",", ":"), allow_nan=False).encode() + b"\n")
+            put(
+                event["seq"],
+                json.dumps(event, separators=(",", ":"), allow_nan=False).encode() + b"\n",
+            )
         self._mirror = put
 
     def close(self) -> None:
@@ -127,7 +139,9 @@ def read_events(folder: Path) -> Iterator[dict[str, Any]]:
         try:
             yield json.loads(line)
         except json.JSONDecodeError:
-            raise UserError(f"{path}: line {number} is not JSON; the ledger was edited or damaged") from None
+            raise UserError(
+                f"{path}: line {number} is not JSON; the ledger was edited or damaged"
+            ) from None
 
 
 def compact(measured: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,11 +158,16 @@ def compact(measured: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def project(events: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Key -> record: the last word of the ledger on every node, FATE against the reference included."""
+    """Key -> record: the last word of the ledger on every node, FATE against the reference
+    included.
+    """
     records: dict[str, dict[str, Any]] = {}
     for event in events:
         if event["event"] == "scheduled":
-            records[event["key"]] = _record(event) | {"status": "running", "attempt": event["attempt"]}
+            records[event["key"]] = _record(event) | {
+                "status": "running",
+                "attempt": event["attempt"],
+            }
         elif event["event"] in ("done", "failed"):
             old = records.get(event["key"])
             if old is not None and old["status"] == "done":

@@ -1,7 +1,10 @@
-"""Which node runs next: the tree, the ledger and the proposer together. No Ray here, so that it can be tested alone.
+"""Which node runs next: the tree, the ledger and the proposer together.
 
-Ancestors come before descendants, the longest remaining path first; a node is never handed out twice; a configuration is
-opened only when nothing else is ready and the budget has room for all that it needs.
+No Ray here, so that it can be tested alone.
+
+Ancestors come before descendants, the longest remaining path first; a node is never handed out
+twice; a configuration is opened only when nothing else is ready and the budget has room for all
+that it needs.
 """
 
 from __future__ import annotations
@@ -29,7 +32,9 @@ FINISHED = "finished"
 
 @dataclass(frozen=True)
 class Budget:
-    """Limits; None = none. ``trials``: computed nodes in the folder in all, cached ones not counted."""
+    """Limits; None = none. ``trials``: computed nodes in the folder in all, cached ones not
+    counted.
+    """
 
     trials: int | None = None
     configurations: int | None = None
@@ -72,10 +77,14 @@ class Schedule:
         self._clock = clock
         self._deadline = None if budget.hours is None else clock() + 3600 * budget.hours
         self.records = project(ledger.events)
-        self.settled = {k: r["status"] for k, r in self.records.items() if r["status"] != "running"}
+        self.settled = {
+            k: r["status"] for k, r in self.records.items() if r["status"] != "running"
+        }
         if retry_failed:
             self.settled = {k: s for k, s in self.settled.items() if s == "done"}
-        self.started = set(self.records)  # by this or an earlier start: found in the store means recovered
+        self.started = set(
+            self.records
+        )  # by this or an earlier start: found in the store means recovered
         self.running: dict[str, Attempt] = {}
         self.retries: dict[str, int] = {}
         self.stopping: str | None = None
@@ -84,7 +93,9 @@ class Schedule:
         self._restore()
 
     def _restore(self) -> None:
-        proposals = [Proposal.from_event(e) for e in self.ledger.events if e["event"] == "proposal"]
+        proposals = [
+            Proposal.from_event(e) for e in self.ledger.events if e["event"] == "proposal"
+        ]
         for proposal in proposals:
             if proposal.chosen_by != "repeat" and in_space(self.spec, proposal):
                 self._open(proposal.configuration)
@@ -99,7 +110,9 @@ class Schedule:
         self._pending[configuration.key] = entry
 
     def _find(self, key: str) -> bool:
-        """Take a node from the store if it is there: finished while no driver looked, or by another sweep."""
+        """Take a node from the store if it is there: finished while no driver looked, or by
+        another sweep.
+        """
         if self.settled.get(key) == "done":
             return True
         node = self.store.node(key)
@@ -107,13 +120,21 @@ class Schedule:
             return False
         measured = self._measure_stored(key)
         execution = node["execution"] | {"cached": key not in self.started, "attempt": "found"}
-        self._record("done", self.tree.nodes[key], result=result_of(node, measured), execution=execution)
+        self._record(
+            "done", self.tree.nodes[key], result=result_of(node, measured), execution=execution
+        )
         return True
 
     def next(self) -> Attempt | str | None:
-        """The next node to run, None while all that is left waits for running ones, or ``FINISHED``."""
+        """The next node to run, None while all that is left waits for running ones, or
+        ``FINISHED``.
+        """
         while True:
-            if self.stopping is None and self._deadline is not None and self._clock() > self._deadline:
+            if (
+                self.stopping is None
+                and self._deadline is not None
+                and self._clock() > self._deadline
+            ):
                 self.stopping = "hours"
             if self.stopping is not None:
                 return None if self.running else FINISHED
@@ -148,7 +169,9 @@ class Schedule:
         return attempt
 
     def _propose(self) -> bool:
-        """Open the next configuration if the budget allows; whether anything may have become ready."""
+        """Open the next configuration if the budget allows; whether anything may have become
+        ready.
+        """
         proposals = self._affordable()
         for proposal in proposals:
             self.ledger.append("proposal", **proposal.event())
@@ -161,7 +184,9 @@ class Schedule:
         return bool(proposals)
 
     def _affordable(self) -> list[Proposal]:
-        done = sum(e["event"] == "proposal" and e["origin"] == "proposal" for e in self.ledger.events)
+        done = sum(
+            e["event"] == "proposal" and e["origin"] == "proposal" for e in self.ledger.events
+        )
         if self.budget.configurations is not None and done >= self.budget.configurations:
             return []
         if self.budget.trials is not None and self.num_computed >= self.budget.trials:
@@ -191,7 +216,8 @@ class Schedule:
     def num_computed(self) -> int:
         """Nodes that this folder computed, failed ones included, cached ones not."""
         return sum(
-            status in ("done", "failed") and not self.records[key].get("execution", {}).get("cached", False)
+            status in ("done", "failed")
+            and not self.records[key].get("execution", {}).get("cached", False)
             for key, status in self.settled.items()
         )
 
@@ -214,7 +240,9 @@ class Schedule:
         self._record("done", attempt.node, result=result, execution=execution)
         self._observe()
 
-    def failed(self, key: str, error: dict[str, Any], execution: dict[str, Any] | None = None) -> None:
+    def failed(
+        self, key: str, error: dict[str, Any], execution: dict[str, Any] | None = None
+    ) -> None:
         """Take in a failure; one of the machine's is retried, one of the trial's is a result."""
         attempt = self.running.pop(key)
         if error.get("infrastructure") and self.retries.get(key, 0) < MAX_INFRASTRUCTURE_RETRIES:

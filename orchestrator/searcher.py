@@ -1,4 +1,5 @@
-"""Optuna as a proposer: the study is a pure function of the ledger, rebuilt in memory at every start.
+"""Optuna as a proposer: the study is a pure function of the ledger, rebuilt in memory at every
+start.
 
 The only module that imports optuna, and the only one that translates the words of a search space.
 """
@@ -27,7 +28,8 @@ from search_spaces.words import Choice, Integer, Number, OneOf, fill, is_finite,
 MAX_REPEATS = 5
 """Proposals answered from the record in a row before an unvisited grid point is taken instead.
 
-A sampler on a discrete space repeats itself (TPE: 52 distinct of 200), and telling it so does not stop it.
+A sampler on a discrete space repeats itself (TPE: 52 distinct of 200), and telling it so does not
+stop it.
 """
 
 
@@ -112,7 +114,8 @@ class OptunaProposer:
             out.append(Proposal(number, parameters, configuration, chosen_by, attrs))
             if not repeat:
                 return out + self._ancestors(out[-1])
-            # a repeat of a pending configuration has no values yet: it would count twice as RUNNING
+            # a repeat of a pending configuration has no values yet: it would count twice as
+            # RUNNING
             self._tell(number, self._values.get(configuration.key, (None,) * len(self.names)))
         rest = self._unvisited()
         if not rest:
@@ -138,8 +141,11 @@ class OptunaProposer:
             if configuration.key not in self._numbers:
                 entries.append(
                     Proposal(
-                        len(self.study.trials), proposal.parameters | {"n": n}, configuration,
-                        "ancestor", origin="ancestor",
+                        len(self.study.trials),
+                        proposal.parameters | {"n": n},
+                        configuration,
+                        "ancestor",
+                        origin="ancestor",
                     )  # fmt: skip
                 )
                 self._enter(entries[-1])
@@ -176,7 +182,8 @@ class OptunaProposer:
                 user_attrs={"origin": proposal.origin},
             )
         except (KeyError, ValueError):
-            # of an earlier, wider space: it keeps its number, and the sampler does not learn from it
+            # of an earlier, wider space: it keeps its number, and the sampler does not learn from
+            # it
             trial = create_trial(state=TrialState.FAIL)
         self.study.add_trial(trial)
         number = len(self.study.trials) - 1

@@ -1,4 +1,6 @@
-"""From what a user names to a validated sweep: a name, ``file.py:function``, or a YAML; with ``--set`` overrides."""
+"""From what a user names to a validated sweep: a name, ``file.py:function``, or a YAML; with
+``--set`` overrides.
+"""
 
 from __future__ import annotations
 
@@ -50,8 +52,12 @@ def _built_in(name: str) -> ModuleType:
         import difflib
 
         near = difflib.get_close_matches(name, built_in_names(), n=1)
-        hint = f", did you mean {near[0]!r}?" if near else f" (known: {', '.join(built_in_names())})"
-        raise UserError(f"unknown search space {name!r}{hint}; or give FILE.py:FUNCTION or a YAML file")
+        hint = (
+            f", did you mean {near[0]!r}?" if near else f" (known: {', '.join(built_in_names())})"
+        )
+        raise UserError(
+            f"unknown search space {name!r}{hint}; or give FILE.py:FUNCTION or a YAML file"
+        )
     return importlib.import_module(f"search_spaces.{name}")
 
 
@@ -69,7 +75,11 @@ def _module_of_file(path: Path) -> ModuleType:
 def _call(module: ModuleType, function: str, place: str) -> dict[str, Any]:
     make = getattr(module, function, None)
     if make is None or not inspect.isfunction(make):
-        here = [n for n, f in inspect.getmembers(module, inspect.isfunction) if f.__module__ == module.__name__]
+        here = [
+            n
+            for n, f in inspect.getmembers(module, inspect.isfunction)
+            if f.__module__ == module.__name__
+        ]
         raise UserError(f"no function {function!r} in {place} (it has: {', '.join(here)})")
     space = make()
     if not isinstance(space, SweepSpec):
@@ -85,7 +95,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(document, dict):
-        raise UserError(f"{path}: a search space is a mapping but this is {type(document).__name__}")
+        raise UserError(
+            f"{path}: a search space is a mapping but this is {type(document).__name__}"
+        )
     return document
 
 
@@ -100,7 +112,11 @@ def _apply(document: dict[str, Any], override: str) -> None:
     place: Any = document
     *parents, last = dotted.split(".")
     for part in parents:
-        if isinstance(place, dict) and isinstance(place.get(part), str) and part in ("baseline", "prune", "backbone"):
+        if (
+            isinstance(place, dict)
+            and isinstance(place.get(part), str)
+            and part in ("baseline", "prune", "backbone")
+        ):
             place[part] = {"name": place[part]}
         place = place.setdefault(part, {}) if isinstance(place, dict) else None
         if place is None:

@@ -1,6 +1,8 @@
-"""Running a sweep: Ray Tune as the worker pool, our schedule as its searcher, the ledger as the truth.
+"""Running a sweep: Ray Tune as the worker pool, our schedule as its searcher, the ledger as the
+truth.
 
-Each start makes a fresh Tuner; `Tuner.restore` is never used (it loses or repeats up to ten seconds of results).
+Each start makes a fresh Tuner; `Tuner.restore` is never used (it loses or repeats up to ten
+seconds of results).
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ from trainables.trial import identity
 
 @dataclass(frozen=True)
 class Resources:
-    """What the trials run on. ``gpus_per_trial``: 0 = CPU, below 1 = shared, or 1; ``workers``: trials at once."""
+    """What the trials run on. ``gpus_per_trial``: 0 = CPU, below 1 = shared, or 1; ``workers``:
+    trials at once.
+    """
 
     workers: int | None = None
     gpus_per_trial: float | None = None
@@ -50,13 +54,17 @@ class Resources:
         if gpus < 0 or (gpus > 1 and gpus != int(gpus)):
             raise UserError(f"--gpus-per-trial must be below 1 or a whole number but got {gpus:g}")
         if gpus > 1:
-            raise UserError(f"--gpus-per-trial {gpus:g}: one trial on several GPUs is not available yet; use at most 1")
+            raise UserError(
+                f"--gpus-per-trial {gpus:g}: one trial on several GPUs is not available yet; use at most 1"
+            )
         if num_gpus is not None and gpus > num_gpus:
             raise UserError(f"--gpus-per-trial {gpus:g}: this machine has {num_gpus} GPUs")
         workers = self.workers
         if workers is None:
             cores = len(os.sched_getaffinity(0))
-            workers = int(num_gpus / gpus + 1e-9) if gpus and num_gpus else max(1, cores // threads)
+            workers = (
+                int(num_gpus / gpus + 1e-9) if gpus and num_gpus else max(1, cores // threads)
+            )
         if workers < 1:
             raise UserError(f"--workers must be at least 1 but got {workers}")
         return Resources(workers, gpus, self.address)
@@ -94,13 +102,15 @@ class Outcome:
 
 
 def run_sweep(
-    spec: SweepSpec, folder: Path, dataset: Dataset, store_uri: str, resources: Resources, budget: Budget, *,
+    spec: SweepSpec, folder: Path, dataset: Dataset, store_uri: str, resources: Resources, budget:
+    Budget, *,
     retry_failed: bool = False, progress: Progress | None = None, tracking_uri: str = "",
 ) -> Outcome:  # fmt: skip
     """Run or go on with a sweep in ``folder`` until its budget or its space is used up.
 
     Raises:
-        UserError: another sweep lives here, another driver is at work, or the budget is missing or too small.
+        UserError: another sweep lives here, another driver is at work, or the budget is missing or
+        too small.
         KeyboardInterrupt: Ctrl-C; all that was finished is in the ledger.
     """
     prepare()
@@ -123,7 +133,9 @@ def run_sweep(
         manifest = write_manifest(folder, spec, dataset, store, resources.device, tracking_uri)
         if not store.is_local:
             ledger.mirror(store, manifest["sweep_id"])
-        ledger.append("started", sweep=spec.name, seeds=list(spec.seeds), sampler=spec.search.sampler)
+        ledger.append(
+            "started", sweep=spec.name, seeds=list(spec.seeds), sampler=spec.search.sampler
+        )
         schedule = Schedule(
             spec, identity(dataset), resources.device, ledger, store, make_proposer(spec), budget,
             retry_failed=retry_failed,
@@ -153,7 +165,8 @@ def run_sweep(
 
 
 def _drive(
-    schedule: Schedule, first: Attempt, spec: SweepSpec, dataset: Dataset, store: Store, folder: Path,
+    schedule: Schedule, first: Attempt, spec: SweepSpec, dataset: Dataset, store: Store, folder:
+    Path,
     resources: Resources, progress: Progress,
 ) -> None:  # fmt: skip
     import ray
@@ -162,7 +175,11 @@ def _drive(
     from orchestrator.tune_searcher import TreeSearcher
     from orchestrator.worker import CONTROLLER_CPUS, controller
 
-    workers, gpus, threads = resources.workers or 1, resources.gpus_per_trial or 0.0, spec.compute.threads
+    workers, gpus, threads = (
+        resources.workers or 1,
+        resources.gpus_per_trial or 0.0,
+        spec.compute.threads,
+    )
     scratch = tempfile.mkdtemp(prefix="fatefront-")
     with _ray(resources, workers, threads, dataset, folder):
         context = {
@@ -187,7 +204,10 @@ def _drive(
                 trial_dirname_creator=lambda trial: trial.trial_id,
             ),
             run_config=tune.RunConfig(
-                name="sweep", storage_path=scratch, verbose=0, failure_config=tune.FailureConfig(max_failures=0)
+                name="sweep",
+                storage_path=scratch,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=0),
             ),
         )
         try:

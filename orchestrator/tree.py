@@ -1,4 +1,7 @@
-"""The tree of trials a sweep may run: nodes, what each needs, what each is compared with. Pure; nothing runs here."""
+"""The tree of trials a sweep may run: nodes, what each needs, what each is compared with.
+
+Pure; nothing runs here.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,9 @@ Role = Literal["baseline", "treatment", "control"]
 
 @dataclass(frozen=True)
 class Configuration:
-    """A point of the space without its seed: filled templates and the number of iterations (at least one)."""
+    """A point of the space without its seed: filled templates and the number of iterations (at
+    least one).
+    """
 
     baseline: Any
     prune: Any
@@ -76,7 +81,8 @@ class Tree:
         self.nodes: dict[str, Node] = {}
 
     def add(self, configuration: Configuration) -> list[str]:
-        """Add what a configuration needs for every seed; returns the keys of its own nodes, one a seed.
+        """Add what a configuration needs for every seed; returns the keys of its own nodes, one a
+        seed.
 
         That is its chain, its paired controls to the same depth, its root, and the reference root.
         """
@@ -94,7 +100,9 @@ class Tree:
         trial = spec.trial(configuration.baseline, configuration.prune, configuration.n, seed)
         arms = [self._arm(trial, control) for control in spec.controls]
         controls = {
-            str(arm.prune.criterion.name): self._put_chain(arm) for arm in arms if arm.prune is not None
+            str(arm.prune.criterion.name): self._put_chain(arm)
+            for arm in arms
+            if arm.prune is not None
         }
         chain = self._put_chain(trial)
         for depth, key in enumerate(chain):

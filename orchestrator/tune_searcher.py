@@ -24,6 +24,12 @@ class TreeSearcher(Searcher):
         self._keys: dict[str, str] = {}
         self.crashed: BaseException | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Empty: Tune pickles its searcher for `restore`, which is never used; the ledger is the
+        state.
+        """
+        return {}
+
     def suggest(self, trial_id: str) -> Any:
         """Tune's question for work."""
         try:
@@ -56,7 +62,11 @@ class TreeSearcher(Searcher):
     def _take(self, key: str, result: dict[str, Any] | None, error: bool) -> None:
         if error or not result or "outcome" not in result:
             outcome: dict[str, Any] = {
-                "error": {"type": "WorkerDied", "reason": "the worker died", "infrastructure": True}
+                "error": {
+                    "type": "WorkerDied",
+                    "reason": "the worker died",
+                    "infrastructure": True,
+                }
             }
         else:
             outcome = json.loads(result["outcome"])

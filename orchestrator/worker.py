@@ -1,7 +1,8 @@
-"""What runs on a Ray worker: a thin controller for Tune, and the child actor that does a trial's work.
+"""What runs on a Ray worker: a thin controller for Tune, and the child actor that does a trial's
+work.
 
-An out-of-memory kill of a Tune trial ends the whole `Tuner.fit`; of a child actor it is one trial's result.
-Both are reused from trial to trial: starting a process with torch costs seconds.
+An out-of-memory kill of a Tune trial ends the whole `Tuner.fit`; of a child actor it is one
+trial's result. Both are reused from trial to trial: starting a process with torch costs seconds.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ LEAK_BYTES = 1 << 30
 """Growth of a child's memory over its first trial's at which it is replaced."""
 
 _children: dict[Any, tuple[Any, dict[str, float]]] = {}
-"""Placement group -> its child and the memory it had after its first trial; lives in the reused controller."""
+"""Placement group -> its child and the memory it had after its first trial; lives in the reused
+controller.
+"""
 
 
 def controller(config: dict[str, Any], context: dict[str, Any]) -> None:
@@ -57,7 +60,9 @@ def _child(group: Any, context: dict[str, Any]) -> tuple[Any, dict[str, float]]:
         strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=1)
         bundle = group.bundle_specs[1]
         child = Worker.options(  # type: ignore[attr-defined]
-            num_cpus=bundle.get("CPU", 0), num_gpus=bundle.get("GPU", 0), scheduling_strategy=strategy
+            num_cpus=bundle.get("CPU", 0),
+            num_gpus=bundle.get("GPU", 0),
+            scheduling_strategy=strategy,
         ).remote(context)
         _children[group.id] = (child, {})
     return _children[group.id]
@@ -96,7 +101,9 @@ class Worker:
         try:
             spec = Trial.model_validate_json(trial)
             if node_key(spec, identity(self.dataset)) != key:
-                raise RuntimeError("the worker's code or data differs from the driver's: another key")
+                raise RuntimeError(
+                    "the worker's code or data differs from the driver's: another key"
+                )
             node = run_trial(spec, self.dataset, self.store, device=self.device)
             measured = measure_node(self.store, key, self.dataset, self.mode)
             outcome = {
@@ -104,7 +111,10 @@ class Worker:
                 "execution": node["execution"] | {"wall": round(time.perf_counter() - started, 3)},
             }
         except Exception as error:
-            outcome = {"error": describe(error), "execution": _where(time.perf_counter() - started)}
+            outcome = {
+                "error": describe(error),
+                "execution": _where(time.perf_counter() - started),
+            }
         return outcome | {"memory": self._memory()}
 
     def _memory(self) -> int:
@@ -127,7 +137,12 @@ def describe(error: BaseException) -> dict[str, Any]:
         name, reason = "OutOfMemory", f"out of memory: {reason}"
     frames = traceback.extract_tb(error.__traceback__)
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    return {"type": name, "reason": reason[:300], "place": place, "infrastructure": isinstance(error, OSError)}
+    return {
+        "type": name,
+        "reason": reason[:300],
+        "place": place,
+        "infrastructure": isinstance(error, OSError),
+    }
 
 
 def _first_line(text: str) -> str:
@@ -137,11 +152,18 @@ def _first_line(text: str) -> str:
 
 def _where(seconds: float) -> dict[str, Any]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"host": platform.node(), "pid": os.getpid(), "seconds": {"all": round(seconds, 3)}, "peak_kb": peak}
+    return {
+        "host": platform.node(),
+        "pid": os.getpid(),
+        "seconds": {"all": round(seconds, 3)},
+        "peak_kb": peak,
+    }
 
 
 def _enlist(folder: Path) -> None:
-    """Leave a note of this process beside the ledger (one machine only), so that a later start can end it."""
+    """Leave a note of this process beside the ledger (one machine only), so that a later start can
+    end it.
+    """
     if folder.is_dir():
         notes = folder / ".workers"
         notes.mkdir(exist_ok=True)
@@ -151,9 +173,11 @@ def _enlist(folder: Path) -> None:
 
 
 def end_leftovers(folder: Path) -> int:
-    """End the worker processes of a former start that outlived their driver; returns how many there were.
+    """End the worker processes of a former start that outlived their driver; returns how many
+    there were.
 
-    What they finished before is in the store and is found there; what they would still write can no longer race with us.
+    What they finished before is in the store and is found there; what they would still write can
+    no longer race with us.
     """
     found = []
     for path in sorted((folder / ".workers").glob("*.json")):

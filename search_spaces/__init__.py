@@ -1,1 +1,3 @@
-"""Which trials may exist: typed functions that return a SweepSpec, and the words they are written in."""
+"""Which trials may exist: typed functions that return a SweepSpec, and the words they are written
+in.
+"""

@@ -7,7 +7,8 @@ from trainables.trial_spec import Recipe
 
 
 def ham10000() -> SweepSpec:
-    """HAM10000 by sex: ResNet-18, SNNL and both controls at 2, 5 and 10 % for up to three iterations, three seeds.
+    """HAM10000 by sex: ResNet-18, SNNL and both controls at 2, 5 and 10 % for up to three
+    iterations, three seeds.
 
     The images are expected in ``data/HAM10000``; elsewhere: ``--set data.root=PATH``.
     """

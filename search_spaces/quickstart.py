@@ -7,7 +7,9 @@ from trainables.trial_spec import Recipe
 
 
 def quickstart() -> SweepSpec:
-    """Synthetic dermoscopy by skin tone, one baseline, SNNL against both controls: minutes on two CPU cores."""
+    """Synthetic dermoscopy by skin tone, one baseline, SNNL against both controls: minutes on two
+    CPU cores.
+    """
     short = {"batch_size": 32, "learning_rate": 0.02, "schedule": "cosine", "augment": Augment()}
     return SweepSpec(
         name="quickstart",

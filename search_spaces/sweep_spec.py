@@ -1,4 +1,7 @@
-"""A sweep: which trials may exist. Frozen, validated when made, printable as the YAML that `run` accepts."""
+"""A sweep: which trials may exist.
+
+Frozen, validated when made, printable as the YAML that `run` accepts.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,17 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from search_spaces.words import (
-    Choice, Integer, Number, OneOf, Template, enumerate_all, fill, is_finite, option_labels, plain, to_yaml,
+    Choice,
+    Integer,
+    Number,
+    OneOf,
+    Template,
+    enumerate_all,
+    fill,
+    is_finite,
+    option_labels,
+    plain,
+    to_yaml,
 )  # fmt: skip
 from trainables.errors import UserError
 from trainables.registry import backbones, criteria, datasets
@@ -45,10 +58,12 @@ class Search(Spec):
 
 
 class SweepSpec(Spec):
-    """Data, backbone, recipes, and templates of baselines and pruning arms (``search_spaces/words.py``).
+    """Data, backbone, recipes, and templates of baselines and pruning arms
+    (``search_spaces/words.py``).
 
-    ``training`` and ``finetune`` are the recipes of every baseline and arm that names none. ``controls`` are paired
-    with every treated arm; ``reference`` is the baseline FATE is measured against, trained with ``training``.
+    ``training`` and ``finetune`` are the recipes of every baseline and arm that names none.
+    ``controls`` are paired with every treated arm; ``reference`` is the baseline FATE is measured
+    against, trained with ``training``.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
@@ -103,7 +118,8 @@ class SweepSpec(Spec):
         yield from ((first_baseline, p) for p in _one_at_a_time(self.prune))
 
     def trial(self, baseline: Any, prune: Any, n: int, seed: int) -> Trial:
-        """The trial of a filled baseline and pruning arm; the sweep's recipes fill what they leave open.
+        """The trial of a filled baseline and pruning arm; the sweep's recipes fill what they leave
+        open.
 
         Raises:
             UserError: they do not fit.
@@ -152,7 +168,9 @@ def _arm(prune: Any) -> dict[str, Any]:
 
 
 def _one_at_a_time(template: Template) -> Iterator[Any]:
-    """The template at its first values, then once with each other value of each word, others at their first."""
+    """The template at its first values, then once with each other value of each word, others at
+    their first.
+    """
     seen: dict[str, Any] = {}
 
     def first(name: str, word: Any) -> Any:

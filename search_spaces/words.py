@@ -1,7 +1,9 @@
-"""The words a search space is written in; every field of a baseline or of a pruning arm can be one.
+"""The words a search space is written in; every field of a baseline or of a pruning arm can be
+one.
 
-In YAML: ``{choice: [0.02, 0.05]}``, ``{one_of: [snnl, {name: random}]}``, ``{number: {low: 0.1, high: 1, log: true}}``,
-``{integer: {low: 1, high: 5}}``. Only ``orchestrator/searcher.py`` translates them to Optuna.
+In YAML: ``{choice: [0.02, 0.05]}``, ``{one_of: [snnl, {name: random}]}``, ``{number: {low: 0.1,
+high: 1, log: true}}``, ``{integer: {low: 1, high: 5}}``. Only ``orchestrator/searcher.py``
+translates them to Optuna.
 """
 
 from __future__ import annotations
@@ -86,7 +88,9 @@ def _check_range(word: str, low: float, high: float, log: bool) -> None:
 
 
 def plain(value: Any) -> Template:
-    """A template from anything a space may be written with: specs become mappings, YAML words become words."""
+    """A template from anything a space may be written with: specs become mappings, YAML words
+    become words.
+    """
     if isinstance(value, WORDS):
         return value
     if isinstance(value, Spec):
@@ -141,13 +145,16 @@ Ask = Callable[[str, Any], Any]
 def option_labels(word: OneOf) -> list[str]:
     """Distinct short labels of the options: their names, numbered where names repeat."""
     names = [
-        str(o.get("name", i)) if isinstance(o, dict) else str(o) for i, o in enumerate(word.options)
+        str(o.get("name", i)) if isinstance(o, dict) else str(o)
+        for i, o in enumerate(word.options)
     ]
     return [n if names.count(n) == 1 else f"{n}#{i}" for i, n in enumerate(names)]
 
 
 def fill(template: Template, ask: Ask, name: str = "") -> Any:
-    """The template with every word replaced by what ``ask`` answers; names grow along the path taken."""
+    """The template with every word replaced by what ``ask`` answers; names grow along the path
+    taken.
+    """
     if isinstance(template, OneOf):
         label = ask(name, template)
         option = template.options[option_labels(template).index(label)]
@@ -180,12 +187,16 @@ def enumerate_all(template: Template, name: str = "") -> Iterator[tuple[dict[str
     elif isinstance(template, dict | list):
         keys = list(template) if isinstance(template, dict) else list(range(len(template)))
         branches = [
-            list(enumerate_all(template[key], f"{name}.{key}" if name else str(key))) for key in keys
+            list(enumerate_all(template[key], f"{name}.{key}" if name else str(key)))
+            for key in keys
         ]
         for picks in itertools.product(*branches):
             parameters = {k: v for part, _ in picks for k, v in part.items()}
             values = [value for _, value in picks]
-            yield parameters, dict(zip(keys, values, strict=True)) if isinstance(template, dict) else values
+            yield (
+                parameters,
+                dict(zip(keys, values, strict=True)) if isinstance(template, dict) else values,
+            )
     else:
         yield {}, template
 

@@ -1,4 +1,6 @@
-"""Metrics of a stored node, from its predictions and the data set's groups; the test split stays sealed."""
+"""Metrics of a stored node, from its predictions and the data set's groups; the test split stays
+sealed.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,8 @@ def measure_node(
 ) -> dict[str, Any]:
     """``trainables.predictions.measure`` of a node's stored predictions.
 
-    A node does not depend on the sensitive attribute unless a step reads it, so the same node is measured by sex in one
-    sweep and by age in another.
+    A node does not depend on the sensitive attribute unless a step reads it, so the same node is
+    measured by sex in one sweep and by age in another.
 
     Raises:
         StoreError: the predictions are gone or damaged.

@@ -216,7 +216,9 @@ def load_portable(folder: Path | str, device: str = "cpu") -> PortableModel:
         model.masks = {} if masks is None else load_tensors(masks)
     except (SafetensorError, RuntimeError, KeyError, TypeError, IndexError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{folder}: the weights do not fit what {MODEL} describes ({reason})") from None
+        raise UserError(
+            f"{folder}: the weights do not fit what {MODEL} describes ({reason})"
+        ) from None
     if torch.device(device).type == "cuda":
         model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     model = model.to(device).eval()
@@ -234,7 +236,9 @@ def read_card(folder: Path) -> ModelCard:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"no model in {folder}: it has no {MODEL} (models come from `fatefront export`)") from None
+        raise UserError(
+            f"no model in {folder}: it has no {MODEL} (models come from `fatefront export`)"
+        ) from None
     except (UnicodeDecodeError, json.JSONDecodeError):
         raise UserError(f"{path} is not JSON") from None
     found = document.get("format_version") if isinstance(document, dict) else None

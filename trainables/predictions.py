@@ -19,7 +19,7 @@ OPEN_SPLITS = ("train", "validation")
 
 @dataclass(frozen=True)
 class Predictions:
-    """float16 logits (N, K) with the image and patient each row belongs to."""
+    """Float16 logits (N, K) with the image and patient each row belongs to."""
 
     logits_NK: np.ndarray
     image_id_N: np.ndarray
@@ -49,7 +49,9 @@ class Predictions:
         return sha.hexdigest()
 
     def prediction_N(self) -> np.ndarray:
-        """Predicted class: argmax of the stored (rounded) logits, so that every metric can be derived again."""
+        """Predicted class: argmax of the stored (rounded) logits, so that every metric can be
+        derived again.
+        """
         return self.logits_NK.argmax(1)
 
 
@@ -66,7 +68,9 @@ def split_counts(dataset: Dataset, split: str, predictions: Predictions) -> np.n
         ValueError: the predictions are not of this data set's split.
     """
     rows = dataset.indices(SPLITS.index(split))
-    if not np.array_equal(predictions.image_id_N.astype(str), dataset.image_id_N[rows].astype(str)):
+    if not np.array_equal(
+        predictions.image_id_N.astype(str), dataset.image_id_N[rows].astype(str)
+    ):
         raise ValueError(f"stored predictions are not of the {split} split of {dataset.name}")
     return confusion_counts(
         dataset.label_N[rows],

@@ -1,9 +1,10 @@
-"""Named parts (baselines, criteria, data sets, backbones), found by name without importing the rest.
+"""Named parts (baselines, criteria, data sets, backbones), found by name without importing the
+rest.
 
-A built-in is registered by the table at the end of this module (name -> module), so that asking for one part never
-imports the others; a part of somebody else's package is found through an entry point of the
-group ``fatefront.<kind>`` (for example ``fatefront.criteria``). The module registers itself by the
-decorator when it is imported.
+A built-in is registered by the table at the end of this module (name -> module), so that asking
+for one part never imports the others; a part of somebody else's package is found through an entry
+point of the group ``fatefront.<kind>`` (for example ``fatefront.criteria``). The module registers
+itself by the decorator when it is imported.
 """
 
 import difflib
@@ -56,7 +57,9 @@ class Registry:
                     self._classes[name] = point.load()
         if name not in self._classes:
             near = difflib.get_close_matches(name, self.names(), n=1)
-            hint = f", did you mean {near[0]!r}?" if near else f" (known: {', '.join(self.names())})"
+            hint = (
+                f", did you mean {near[0]!r}?" if near else f" (known: {', '.join(self.names())})"
+            )
             raise UserError(f"unknown {self.kind} {name!r}{hint}")
         return self._classes[name]
 

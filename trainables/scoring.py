@@ -33,7 +33,9 @@ def score_channels(model: Classifier, prune: Prune, trainer: Trainer) -> Tensor:
         _feed(criterion, model, prune, trainer, context)
     score_C = criterion.score()
     if not bool(torch.isfinite(score_C).all()):
-        raise ScoringError(f"{cls.name}: {int((~score_C.isfinite()).sum())} channel scores are not finite")
+        raise ScoringError(
+            f"{cls.name}: {int((~score_C.isfinite()).sum())} channel scores are not finite"
+        )
     return score_C
 
 

@@ -33,21 +33,21 @@ S = TypeVar("S", bound=Spec)
 def canonical(spec: Spec) -> dict[str, Any]:
     """The JSON-able dict that is hashed: fields at their default are left out, ``name`` never is.
 
-    Adding a field whose default changes nothing therefore leaves every stored key valid (OpenLTH's rule).
+    Adding a field whose default changes nothing therefore leaves every stored key valid (OpenLTH's
+    rule).
     """
     out: dict[str, Any] = {}
     for field, value in spec.key_fields().items():
         info = type(spec).model_fields[field]
         if field != "name" and value == info.get_default(call_default_factory=True):
             continue
-        out[field] = (
-            canonical(value) if isinstance(value, Spec) else json.loads(json.dumps(value))
-        )
+        out[field] = canonical(value) if isinstance(value, Spec) else json.loads(json.dumps(value))
     return out
 
 
 def validate(model: type[S], mapping: Any, *, place: str) -> S:
-    """``model.model_validate`` with the user's mistakes as one line each: value, limit, place, nearest name.
+    """``model.model_validate`` with the user's mistakes as one line each: value, limit, place,
+    nearest name.
 
     Raises:
         UserError: the mapping does not fit the model.
@@ -82,7 +82,9 @@ def _fields_at(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
 
 
 def part(registry: Registry) -> Any:
-    """The pydantic type of a registered part's ``Config``: accepts the config, its mapping, or a bare name."""
+    """The pydantic type of a registered part's ``Config``: accepts the config, its mapping, or a
+    bare name.
+    """
 
     def parse(value: Any) -> Any:
         if isinstance(value, Spec):

@@ -1,7 +1,8 @@
 """Where nodes live: files addressed by key, committed by one last put of ``node.json``.
 
-A store is a folder, a shared folder or an object store (any fsspec URI). A node that has a ``node.json`` is whole;
-files of an attempt that never committed are invisible. The first commit of a key wins.
+A store is a folder, a shared folder or an object store (any fsspec URI). A node that has a
+``node.json`` is whole; files of an attempt that never committed are invisible. The first commit of
+a key wins.
 """
 
 from __future__ import annotations
@@ -66,7 +67,9 @@ class Store:
             raise StoreError(f"file {name!r} of node {key} is damaged in {self.uri}")
         return bytes(data)
 
-    def commit(self, key: str, files: dict[str, bytes], document: dict[str, Any]) -> dict[str, Any]:
+    def commit(
+        self, key: str, files: dict[str, bytes], document: dict[str, Any]
+    ) -> dict[str, Any]:
         """Write a node's files, then its ``node.json``; returns the document that won.
 
         The files of one attempt lie in a folder of their own, so two attempts never mix.
@@ -100,7 +103,9 @@ class Store:
             self.fs.pipe_file(path, data)
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
-        """Create a file whole, or return False where it exists; atomic on local and shared folders."""
+        """Create a file whole, or return False where it exists; atomic on local and shared
+        folders.
+        """
         if not self.is_local:
             try:
                 self.fs.pipe_file(path, data, mode="create")

@@ -1,6 +1,7 @@
 """Random streams: a function of (seed, purpose, iteration, epoch) and of nothing else.
 
-No key, criterion or version enters, so that arms that are compared see identical batches and augmentations.
+No key, criterion or version enters, so that arms that are compared see identical batches and
+augmentations.
 """
 
 import hashlib

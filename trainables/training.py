@@ -1,6 +1,7 @@
 """The training loop, shared by baselines and fine-tuning, and prediction.
 
-Everything that could differ between two arms comes from the streams of (seed, purpose, iteration, epoch).
+Everything that could differ between two arms comes from the streams of (seed, purpose, iteration,
+epoch).
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ Report = Callable[[str, int, int], None]
 
 
 class TrainingError(Exception):
-    """Training went wrong in a way that running it again would repeat (a loss that is not a number)."""
+    """Training went wrong in a way that running it again would repeat (a loss that is not a
+    number).
+    """
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Trainer:
     iteration: int
 
     def autocast(self) -> torch.autocast:
-        """bf16 where the spec says so."""
+        """Bf16 where the spec says so."""
         enabled = self.compute.precision == "bf16"
         return torch.autocast(self.data.device.type, dtype=torch.bfloat16, enabled=enabled)
 
@@ -80,7 +83,12 @@ class Trainer:
         return curves
 
     def _epoch(
-        self, model: Classifier, baseline: Baseline, recipe: Recipe, optimizer: torch.optim.Optimizer, epoch: int
+        self,
+        model: Classifier,
+        baseline: Baseline,
+        recipe: Recipe,
+        optimizer: torch.optim.Optimizer,
+        epoch: int,
     ) -> dict[str, float]:
         model.train()
         mean, std = normalisation(recipe.normalise)
@@ -118,11 +126,15 @@ class Trainer:
         means = {f"train_{name}": float(total) / len(batches) for name, total in sums.items()}
         bad = [name for name, value in means.items() if not math.isfinite(value)]
         if bad:
-            raise TrainingError(f"{bad[0]} is {means[bad[0]]} in epoch {epoch + 1} of {recipe.epochs}")
+            raise TrainingError(
+                f"{bad[0]} is {means[bad[0]]} in epoch {epoch + 1} of {recipe.epochs}"
+            )
         return means
 
     def batches(self, recipe: Recipe, epoch: int) -> list[Tensor]:
-        """Row numbers of each batch of one epoch; the last partial batch is dropped unless it is the only one."""
+        """Row numbers of each batch of one epoch; the last partial batch is dropped unless it is
+        the only one.
+        """
         dataset = self.data.dataset
         rows = torch.from_numpy(dataset.indices(TRAIN))
         generator = stream(self.seed, "order", self.iteration, epoch)
@@ -161,13 +173,15 @@ class Trainer:
     def predict(
         self, model: Classifier, baseline: Baseline, recipe: Recipe, rows: np.ndarray
     ) -> np.ndarray:
-        """float16 logits (N, K) of the rows, in eval mode."""
+        """Float16 logits (N, K) of the rows, in eval mode."""
         model.eval()
         parts = []
         for index in torch.from_numpy(rows).split(EVAL_BATCH):
             image_NCHW = self.eval_images(recipe, index)
             with self.autocast():
-                part = baseline.logits(model, image_NCHW, self.data.group_N[index.to(self.data.device)])
+                part = baseline.logits(
+                    model, image_NCHW, self.data.group_N[index.to(self.data.device)]
+                )
             parts.append(part.half())
         if not parts:
             return np.zeros((0, baseline.task.num_classes), dtype=np.float16)
@@ -181,7 +195,9 @@ class Trainer:
 
 
 def _layout(image_NCHW: Tensor) -> Tensor:
-    """channels_last on a GPU, where convolutions are faster in it; a CPU result must not depend on it."""
+    """channels_last on a GPU, where convolutions are faster in it; a CPU result must not depend on
+    it.
+    """
     if image_NCHW.device.type == "cuda":
         return image_NCHW.contiguous(memory_format=torch.channels_last)
     return image_NCHW.contiguous()
@@ -196,7 +212,9 @@ def _learning_rate(recipe: Recipe, epoch: int) -> float:
 
 
 def _sampling_weights(label_N: np.ndarray, group_N: np.ndarray, sampling: str) -> Tensor:
-    """Inverse frequency of each image's class, group, or both; rows of unknown group get 0 where groups matter."""
+    """Inverse frequency of each image's class, group, or both; rows of unknown group get 0 where
+    groups matter.
+    """
     cell_N = {
         "class": label_N,
         "group": group_N,

@@ -1,6 +1,7 @@
-"""What one trial does: make a node from its parents. Runs alone, without Ray.
+"""What one trial does: make a node from its parents.
 
-``run_trial`` is idempotent: a node that is stored is returned, not computed again.
+Runs alone, without Ray. ``run_trial`` is idempotent: a node that is stored is returned, not
+computed again.
 """
 
 from __future__ import annotations
@@ -75,7 +76,9 @@ def _planned(model: Classifier, baseline: Baseline, plan: ChannelPlan) -> Classi
     return model
 
 
-def load_model(store: Store, key: str, trial: Trial, baseline: Baseline) -> tuple[Classifier, dict[str, Any]]:
+def load_model(
+    store: Store, key: str, trial: Trial, baseline: Baseline
+) -> tuple[Classifier, dict[str, Any]]:
     """The classifier of a stored node (on the CPU) and the node's document.
 
     Raises:
@@ -92,7 +95,12 @@ def load_model(store: Store, key: str, trial: Trial, baseline: Baseline) -> tupl
 
 
 def run_trial(
-    trial: Trial, dataset: Dataset, store: Store, *, device: str = "cpu", report: Report | None = None
+    trial: Trial,
+    dataset: Dataset,
+    store: Store,
+    *,
+    device: str = "cpu",
+    report: Report | None = None,
 ) -> dict[str, Any]:
     """Compute (or find) the node of a resolved trial and return its document.
 
@@ -117,7 +125,9 @@ def run_trial(
         torch.backends.cudnn.benchmark = True
         torch.cuda.reset_peak_memory_stats()
     baseline = make_baseline(trial, dataset)
-    trainer = Trainer(DeviceData(dataset, torch.device(device)), trial.compute, trial.seed, trial.n)
+    trainer = Trainer(
+        DeviceData(dataset, torch.device(device)), trial.compute, trial.seed, trial.n
+    )
     clock.lap("data")
     if trial.n:
         model, plan, extra = _prune(trial, parents[0], baseline, trainer, store, clock, report)
@@ -133,12 +143,24 @@ def run_trial(
     }
     clock.lap("predict")
     return _commit(
-        trial, key, parents, model, plan, extra, predictions, dataset, store, clock, started, device
+        trial,
+        key,
+        parents,
+        model,
+        plan,
+        extra,
+        predictions,
+        dataset,
+        store,
+        clock,
+        started,
+        device,
     )
 
 
 def _train(
-    trial: Trial, parents: list[tuple[Trial, dict]], baseline: Baseline, trainer: Trainer, store: Store,
+    trial: Trial, parents: list[tuple[Trial, dict]], baseline: Baseline, trainer: Trainer, store:
+    Store,
     clock: _Clock, report: Report | None,
 ) -> tuple[Classifier, ChannelPlan, dict[str, Any]]:  # fmt: skip
     device = trainer.data.device
@@ -151,7 +173,9 @@ def _train(
     model = _to(model, device)
     sources = []
     for parent, node in parents:
-        source, _ = load_model(store, node["key"], parent, make_baseline(parent, trainer.data.dataset))
+        source, _ = load_model(
+            store, node["key"], parent, make_baseline(parent, trainer.data.dataset)
+        )
         sources.append(_to(source, device).eval())
     baseline.begin(model, sources)
     curves: list[dict[str, float]] = []
@@ -222,11 +246,14 @@ def _remove(
 
 
 def _commit(
-    trial: Trial, key: str, parents: list[tuple[Trial, dict]], model: Classifier, plan: ChannelPlan,
+    trial: Trial, key: str, parents: list[tuple[Trial, dict]], model: Classifier, plan:
+    ChannelPlan,
     extra: dict[str, Any], predictions: dict[str, Predictions], dataset: Dataset, store: Store,
     clock: _Clock, started: float, device: str,
 ) -> dict[str, Any]:  # fmt: skip
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    state = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
+    }
     weights = save_tensors(state)
     files = {WEIGHTS: weights} | {FILES[split]: p.to_bytes() for split, p in predictions.items()}
     files |= {name: json.dumps(content).encode() for name, content in extra.items()}
@@ -237,7 +264,8 @@ def _commit(
         "classes": list(dataset.classes),
         "image_size": dataset.image_size,
         "parents": [
-            {"key": node["key"], "weights_sha256": node["model"]["weights_sha256"]} for _, node in parents
+            {"key": node["key"], "weights_sha256": node["model"]["weights_sha256"]}
+            for _, node in parents
         ],
         "plan": plan,
         "model": {
@@ -259,7 +287,9 @@ def _commit(
             "pid": os.getpid(),
             "device": _device_name(device),
             "torch": torch.__version__,
-            "peak_gpu_bytes": torch.cuda.max_memory_allocated() if device.startswith("cuda") else 0,
+            "peak_gpu_bytes": torch.cuda.max_memory_allocated()
+            if device.startswith("cuda")
+            else 0,
         },
     }
     node = store.commit(key, files, document)

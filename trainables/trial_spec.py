@@ -1,11 +1,12 @@
-"""What one trial is: a point of the tree, and the key of the node it ends in (contracts: nodes, keys)."""
+"""What one trial is: a point of the tree, and the key of the node it ends in (contracts: nodes,
+keys).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -15,17 +16,22 @@ from trainables.registry import backbones, baselines, criteria
 from trainables.specs import Spec, canonical, part
 
 STEP_VERSIONS = {"train": 1, "derive": 1, "prune": 1}
-"""Raised when a step computes something else from the same spec; part of every key of that kind."""
+"""Raised when a step computes something else from the same spec; part of every key of that kind.
+"""
 
 
 class EarlyStopping(Spec):
-    """Stop when validation loss has not fallen for ``patience`` epochs; the best epoch's weights are kept."""
+    """Stop when validation loss has not fallen for ``patience`` epochs; the best epoch's weights
+    are kept.
+    """
 
     patience: int = Field(10, ge=1)
 
 
 class Recipe(Spec):
-    """How weights are trained; the defaults are the published recipe (method 1.7) but for epochs and augmentation."""
+    """How weights are trained; the defaults are the published recipe (method 1.7) but for epochs
+    and augmentation.
+    """
 
     epochs: int = Field(200, ge=0)
     batch_size: int = Field(128, ge=2)
@@ -83,7 +89,8 @@ class Prune(Spec):
 class Trial(Spec):
     """One point: a backbone, a baseline, a way to prune it, how often (n), and a seed.
 
-    ``n = 0`` is the trained baseline. The trial with n starts from the weights of the trial with n - 1.
+    ``n = 0`` is the trained baseline. The trial with n starts from the weights of the trial with n
+    - 1.
     """
 
     backbone: part(backbones)  # type: ignore[valid-type]
@@ -106,7 +113,7 @@ class Trial(Spec):
             return "prune"
         return "derive" if baselines.get(self.baseline.name).derives else "train"
 
-    @cached_property
+    @property
     def parents(self) -> tuple[Trial, ...]:
         """The trials whose weights this one needs, first the one it continues."""
         if self.n:
@@ -121,7 +128,9 @@ class Trial(Spec):
         return (*(self.parents[0].chain if self.n else ()), self)
 
     def resolved(self, device: str = "cpu") -> Trial:
-        """Every ``auto`` and ``last`` replaced by what it stands for; fields that do not matter put back to default."""
+        """Every ``auto`` and ``last`` replaced by what it stands for; fields that do not matter
+        put back to default.
+        """
         update: dict[str, Any] = {"compute": self.compute.resolved(device)}
         if self.prune is not None:
             if self.prune.cuts:
@@ -164,7 +173,9 @@ def digest(document: Any) -> str:
 
 
 def step_document(trial: Trial) -> dict[str, Any]:
-    """The part of a key that is this step's own: canonical spec and code versions (``trial`` is resolved)."""
+    """The part of a key that is this step's own: canonical spec and code versions (``trial`` is
+    resolved).
+    """
     baseline = baselines.get(trial.baseline.name)
     document: dict[str, Any] = {"kind": trial.kind, "compute": canonical(trial.compute)}
     versions = {"step": STEP_VERSIONS[trial.kind], "baseline": baseline.VERSION}

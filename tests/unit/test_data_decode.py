@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from trainables.data.decode import DecodeError, decode_image
+from trainables.data.decode import DecodeError, decode_image, quiet_pillow
 
 RED, GREEN, BLUE, GREY = (200, 30, 40), (20, 180, 60), (10, 50, 220), (128, 128, 128)
 
@@ -112,7 +112,8 @@ def test_damaged_exif_does_not_lose_the_image() -> None:
     data = encoded(Image.new("RGB", (32, 32), RED), "JPEG", quality=100)
     junk = b"Exif\x00\x00" + b"II*\x00\xff\xff\xff\x7f" + b"\x00" * 4
     damaged = data[:2] + b"\xff\xe1" + struct.pack(">H", len(junk) + 2) + junk + data[2:]
-    assert abs(decode_image(damaged, 8, 8).astype(int) - RED).max() <= 3
+    with quiet_pillow():
+        assert abs(decode_image(damaged, 8, 8).astype(int) - RED).max() <= 3
 
 
 def test_cover_crops_the_centre() -> None:
@@ -121,9 +122,7 @@ def test_cover_crops_the_centre() -> None:
     image_HWC[:, :40], image_HWC[:, 40:60], image_HWC[:, 60:] = RED, GREEN, BLUE
     decoded_HWC = decode_image(encoded(Image.fromarray(image_HWC), "PNG"), 20, 20)
     assert (decoded_HWC == GREEN).all()
-    tall_HWC = decode_image(
-        encoded(Image.fromarray(image_HWC.transpose(1, 0, 2)), "PNG"), 10, 10
-    )
+    tall_HWC = decode_image(encoded(Image.fromarray(image_HWC.transpose(1, 0, 2)), "PNG"), 10, 10)
     assert (tall_HWC[2:8] == GREEN).all()
 
 
@@ -143,11 +142,13 @@ def test_large_jpeg_decoded_at_reduced_size_stays_close_to_full_decoding() -> No
     assert abs(difference).mean() < 1.5
 
 
-def png_header_of(width: int, height: int) -> bytes:
-    body = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    chunk = b"IHDR" + body
-    start = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", len(body)) + chunk
-    return start + struct.pack(">I", zlib.crc32(chunk))
+def png_that_claims(width: int, height: int) -> bytes:
+    size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n"
+    for kind, body in ((b"IHDR", size), (b"IDAT", zlib.compress(bytes(99))), (b"IEND", b"")):
+        data += struct.pack(">I", len(body)) + kind + body
+        data += struct.pack(">I", zlib.crc32(kind + body))
+    return data
 
 
 @pytest.mark.parametrize(
@@ -157,8 +158,8 @@ def png_header_of(width: int, height: int) -> bytes:
         (b"<html>404 not found</html>", "not an image"),
         (encoded(Image.effect_noise((64, 64), 50), "JPEG")[:900], "corrupt"),
         (encoded(Image.effect_noise((64, 64), 50), "PNG")[:900], "corrupt"),
-        (png_header_of(12_000, 10_000), "bomb"),
-        (png_header_of(60_000, 60_000), "bomb"),
+        (png_that_claims(12_000, 10_000), "bomb"),
+        (png_that_claims(60_000, 60_000), "bomb"),
         (encoded(Image.new("F", (8, 8), 0.5), "TIFF"), "mode F"),
     ],
 )
@@ -170,7 +171,7 @@ def test_unusable_files_say_why(data: bytes, reason: str) -> None:
 def test_no_damage_escapes_as_another_exception() -> None:
     rng = np.random.default_rng(2)
     noise = Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8))
-    num_refused = 0
+    reasons = []
     for format in ("PNG", "JPEG", "GIF", "TIFF", "BMP"):
         whole = bytearray(encoded(noise, format))
         for _ in range(60):
@@ -180,6 +181,6 @@ def test_no_damage_escapes_as_another_exception() -> None:
             try:
                 assert decode_image(bytes(damaged), 8, 8).shape == (8, 8, 3)
             except DecodeError as error:
-                num_refused += 1
-                assert "\n" not in str(error)
-    assert num_refused > 20
+                reasons.append(str(error))
+    assert len(reasons) > 20
+    assert not any("\n" in reason for reason in reasons)

@@ -14,7 +14,7 @@ from trainables.data.splits import (
 from trainables.errors import UserError
 
 
-def random_table(seed: int, num_patients: int = 400, mixed: float = 0.1):  # noqa: ANN201
+def random_table(seed: int, num_patients: int = 400, mixed: float = 0.1):
     """Patients of 1 to 6 images; most have one class of skewed frequency, some several."""
     rng = np.random.default_rng(seed)
     names = np.array(["nv", "mel", "bcc", "df"])
@@ -68,7 +68,7 @@ def test_known_answer() -> None:
     assert "".join(map(str, found)) == KNOWN
 
 
-KNOWN = "?"
+KNOWN = "200000112010"  # a: 5 / 2 / 1 images, b: 2 / 1 / 1
 
 
 def test_another_seed_is_another_split_of_the_same_quality() -> None:
@@ -144,12 +144,20 @@ def test_limit_keeps_whole_patients_and_every_class(limit: int) -> None:
     patients, labels = random_table(3)
     kept = limited_rows(patients, labels, limit)
     assert limit - 6 < len(kept) <= limit
-    assert set(labels[kept]) == set(labels)
+    for label in set(labels):
+        assert len(set(patients[kept][labels[kept] == label])) >= (3 if limit > 30 else 1)
     for patient in set(patients[kept]):
         assert (patients[kept] == patient).sum() == (patients == patient).sum()
     order = np.random.default_rng(1).permutation(len(patients))
     again = order[limited_rows(patients[order], labels[order], limit)]
     np.testing.assert_array_equal(np.sort(again), kept)
+
+
+def test_limit_starts_with_three_patients_of_each_class() -> None:
+    labels = ["rare"] * 4 + ["common"] * 996
+    kept = limited_rows([f"p{number}" for number in range(1000)], labels, 20)
+    assert len(kept) == 20
+    assert (kept < 4).sum() == 3
 
 
 def test_limit_keeps_the_shares_of_the_classes() -> None:

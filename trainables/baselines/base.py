@@ -1,4 +1,5 @@
-"""What every baseline is: a typed config, modules beside the net, a loss (or a whole step), and inference.
+"""What every baseline is: a typed config, modules beside the net, a loss (or a whole step), and
+inference.
 
 Shape legend: N images, C channels, H height, W width, K classes, D groups, F features.
 """
@@ -28,7 +29,9 @@ class Task:
 
 @dataclass(frozen=True)
 class Batch:
-    """One training batch on the device; ``group_N`` is -1 where unknown; ``progress`` runs from 0 to 1."""
+    """One training batch on the device; ``group_N`` is -1 where unknown; ``progress`` runs from 0
+    to 1.
+    """
 
     image_NCHW: Tensor
     label_N: Tensor
@@ -39,10 +42,11 @@ class Batch:
 class Baseline:
     """One way to train (or to derive) a classifier.
 
-    The life of one: ``num_outputs`` and ``extra_modules`` shape the classifier; ``begin`` hands over the models of
-    ``sources`` (a frozen teacher); each batch goes through ``step``, which by default is one descent of ``loss`` (override
-    it for alternating updates); ``logits`` is inference. A baseline with ``derives = True`` is made from its
-    first source by ``derive`` instead of being trained from data; masks it sets are kept by all later fine-tuning.
+    The life of one: ``num_outputs`` and ``extra_modules`` shape the classifier; ``begin`` hands
+    over the models of ``sources`` (a frozen teacher); each batch goes through ``step``, which by
+    default is one descent of ``loss`` (override it for alternating updates); ``logits`` is
+    inference. A baseline with ``derives = True`` is made from its first source by ``derive``
+    instead of being trained from data; masks it sets are kept by all later fine-tuning.
     """
 
     name: ClassVar[str]
@@ -62,7 +66,9 @@ class Baseline:
 
     @classmethod
     def sources(cls, config: Any) -> tuple[Any, ...]:
-        """Configs of the baselines whose trained models this one needs (a teacher; what it derives from)."""
+        """Configs of the baselines whose trained models this one needs (a teacher; what it derives
+        from).
+        """
         return ()
 
     @classmethod
@@ -79,11 +85,14 @@ class Baseline:
         return nn.ModuleDict()
 
     def feature_heads(self, model: Classifier) -> Sequence[nn.Linear]:
-        """Linear layers among the extra modules that read the same features as the head, and are cut with it."""
+        """Linear layers among the extra modules that read the same features as the head, and are
+        cut with it.
+        """
         return ()
 
     def begin(self, model: Classifier, sources: Sequence[Classifier]) -> None:
-        """Called once before training with the models of ``sources``, on the device, in eval mode."""
+        """Called once before training with the models of ``sources``, on the device, in eval mode.
+        """
 
     def optimizer(self, model: Classifier, recipe: Recipe) -> torch.optim.Optimizer:
         """SGD with the recipe's settings over all parameters."""
@@ -100,7 +109,11 @@ class Baseline:
         raise NotImplementedError(f"{type(self).__name__} needs loss or step")
 
     def step(
-        self, model: Classifier, batch: Batch, optimizer: torch.optim.Optimizer, autocast: torch.autocast
+        self,
+        model: Classifier,
+        batch: Batch,
+        optimizer: torch.optim.Optimizer,
+        autocast: torch.autocast,
     ) -> dict[str, Tensor]:
         """One update; returns detached scalars to average over the epoch, ``loss`` among them."""
         optimizer.zero_grad(set_to_none=True)
@@ -115,7 +128,8 @@ class Baseline:
         return model(image_NCHW)
 
     def derive(self, model: Classifier, batches: Sequence[Batch]) -> None:
-        """Make this baseline out of its first source's weights, in place (only with ``derives``)."""
+        """Make this baseline out of its first source's weights, in place (only with ``derives``).
+        """
         raise NotImplementedError(f"{type(self).__name__} does not derive")
 
 

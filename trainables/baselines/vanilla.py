@@ -9,7 +9,9 @@ from trainables.registry import baselines
 
 @baselines.register("vanilla")
 class Vanilla(Baseline):
-    """Plain empirical risk minimisation: cross-entropy; ``training.sampling`` balances classes or groups."""
+    """Plain empirical risk minimisation: cross-entropy; ``training.sampling`` balances classes or
+    groups.
+    """
 
     name: ClassVar[str]
 

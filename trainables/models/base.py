@@ -1,4 +1,6 @@
-"""What every backbone is: a torchvision net with its head replaced, and the places where it can be pruned."""
+"""What every backbone is: a torchvision net with its head replaced, and the places where it can be
+pruned.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ class Backbone(ABC):
     default_site: ClassVar[str]
 
     class Config(Spec):
-        """``weights``: ``none``, ``imagenet``, or the path of a state dict (.safetensors, .pt, .pth)."""
+        """``weights``: ``none``, ``imagenet``, or the path of a state dict (.safetensors, .pt,
+        .pth).
+        """
 
         name: str
         weights: str = "none"
@@ -34,7 +38,9 @@ class Backbone(ABC):
             if self.weights not in ("none", "imagenet"):
                 path = Path(self.weights).expanduser()
                 if not path.is_file():
-                    raise UserError(f"weights: no such file {self.weights!r} (backbone {self.name})")
+                    raise UserError(
+                        f"weights: no such file {self.weights!r} (backbone {self.name})"
+                    )
                 fields["weights"] = "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
             return fields
 
@@ -46,7 +52,7 @@ class Backbone(ABC):
     @classmethod
     @abstractmethod
     def imagenet_weights(cls) -> Any:
-        """torchvision's enum of ImageNet weights."""
+        """Torchvision's enum of ImageNet weights."""
 
     @classmethod
     @abstractmethod
@@ -69,7 +75,9 @@ class Backbone(ABC):
 
     @classmethod
     def skeleton(cls, config: Any, num_outputs: int, seed: int = 0) -> nn.Module:
-        """The net without pretrained weights, as a start for stored ones; the global random state is left as it was."""
+        """The net without pretrained weights, as a start for stored ones; the global random state
+        is left as it was.
+        """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return cls.construct(config, num_outputs, None)

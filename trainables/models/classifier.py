@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 
 class Classifier(nn.Module):
-    """``net`` is the backbone with its head; ``extra`` holds a baseline's further modules (adversaries, exits).
+    """``net`` is the backbone with its head; ``extra`` holds a baseline's further modules
+    (adversaries, exits).
 
     ``masks`` maps parameter names to 0/1 tensors that are kept through all later training.
     """

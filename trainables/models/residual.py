@@ -8,11 +8,11 @@ from torchvision.models.resnet import BasicBlock
 
 
 class IndexedBasicBlock(nn.Module):
-    """torchvision's ``BasicBlock`` with the same parameter names, after channels were cut from it.
+    """Torchvision's ``BasicBlock`` with the same parameter names, after channels were cut from it.
 
     ``output_index`` says which of the identity's channels leave the block (site ``block``);
-    ``branch_index`` at which of those the residual branch is added (site ``conv``). Neither is stored:
-    both follow from the channel plan.
+    ``branch_index`` at which of those the residual branch is added (site ``conv``). Neither is
+    stored: both follow from the channel plan.
     """
 
     output_index: Tensor

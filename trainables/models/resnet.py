@@ -11,7 +11,10 @@ from trainables.registry import backbones
 
 @backbones.register("resnet18")
 class ResNet18(Backbone):
-    """ResNet-18 (He et al. 2016) with its last linear layer replaced."""
+    """ResNet-18 (He et al.
+
+    2016) with its last linear layer replaced.
+    """
 
     name: ClassVar[str]
     last_conv = "layer4.1.conv2"
@@ -24,7 +27,7 @@ class ResNet18(Backbone):
 
     @classmethod
     def construct(cls, config: Any, num_outputs: int, weights: Any) -> nn.Module:
-        """torchvision's net, built with ``num_outputs`` from the start."""
+        """Torchvision's net, built with ``num_outputs`` from the start."""
         return models.resnet18(weights=None, num_classes=num_outputs)
 
     @classmethod

@@ -24,7 +24,7 @@ class VGG11(Backbone):
 
     @classmethod
     def construct(cls, config: Any, num_outputs: int, weights: Any) -> nn.Module:
-        """torchvision's net, built with ``num_outputs`` from the start."""
+        """Torchvision's net, built with ``num_outputs`` from the start."""
         return models.vgg11(weights=None, num_classes=num_outputs)
 
     @classmethod
@@ -52,7 +52,7 @@ class VGG11BN(VGG11):
 
     @classmethod
     def construct(cls, config: Any, num_outputs: int, weights: Any) -> nn.Module:
-        """torchvision's net, built with ``num_outputs`` from the start."""
+        """Torchvision's net, built with ``num_outputs`` from the start."""
         return models.vgg11_bn(weights=None, num_classes=num_outputs)
 
     @classmethod

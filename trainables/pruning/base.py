@@ -25,7 +25,9 @@ class ScoringContext:
 
 
 class Criterion(ABC):
-    """One criterion: a typed ``Config``, fed with feature maps batch by batch, then asked for scores."""
+    """One criterion: a typed ``Config``, fed with feature maps batch by batch, then asked for
+    scores.
+    """
 
     name: ClassVar[str]
     VERSION: ClassVar[int] = 1
@@ -35,7 +37,9 @@ class Criterion(ABC):
     needs_features: ClassVar[bool] = True
 
     class Config(Spec):
-        """Options of the criterion; every one with a default is left out of the key at its default."""
+        """Options of the criterion; every one with a default is left out of the key at its
+        default.
+        """
 
         name: str
 
@@ -44,8 +48,12 @@ class Criterion(ABC):
         self.context = context
 
     @classmethod
-    def scoring_order(cls, config: Spec, group_N: Tensor, generator: torch.Generator) -> list[Tensor]:
-        """Rows of the training split to score, one index tensor a batch; groups may be unknown (-1)."""
+    def scoring_order(
+        cls, config: Spec, group_N: Tensor, generator: torch.Generator
+    ) -> list[Tensor]:
+        """Rows of the training split to score, one index tensor a batch; groups may be unknown
+        (-1).
+        """
         known = torch.nonzero(group_N >= 0).flatten()
         return list(known[torch.randperm(len(known), generator=generator)].split(128))
 
@@ -66,7 +74,9 @@ class ScoringError(Exception):
 
 
 def num_to_remove(ratio: float, num_original: int, num_left: int) -> int:
-    """Channels one iteration removes: a share of the original number, at least one, never the last."""
+    """Channels one iteration removes: a share of the original number, at least one, never the
+    last.
+    """
     return min(max(1, int(ratio * num_original + 1e-9)), num_left - 1)
 
 

@@ -1,8 +1,8 @@
 """SNNL-Fair: how well a channel separates the groups, by the soft nearest neighbour loss.
 
-Kong et al., MICCAI 2024 (arXiv 2405.08681), after Frosst, Papernot and Hinton, ICML 2019 (arXiv 1902.01889), eq. 1
-with the sensitive group in the place of the class. Low = an image's neighbours share its group = the channel
-separates the groups = it is removed first.
+Kong et al., MICCAI 2024 (arXiv 2405.08681), after Frosst, Papernot and Hinton, ICML 2019 (arXiv
+1902.01889), eq. 1 with the sensitive group in the place of the class. Low = an image's neighbours
+share its group = the channel separates the groups = it is removed first.
 
 Shape legend: N images, C channels, P = H * W positions, G groups.
 """
@@ -31,9 +31,10 @@ def snnl_fair(
 ) -> Tensor:
     """Soft nearest neighbour loss of every channel in one batch, under cosine distance.
 
-    ``corrected``: ``-mean_i log(sum_{j != i, s_j = s_i} exp(-d_ij / T) / sum_{j != i} exp(-d_ij / T))`` over the
-    images that share their group with another image of the batch. ``paper``: what the released code computes, the
-    pair (i, i) counted in the numerator only, plus 1e-9, over all images.
+    ``corrected``: ``-mean_i log(sum_{j != i, s_j = s_i} exp(-d_ij / T) / sum_{j != i} exp(-d_ij /
+    T))`` over the images that share their group with another image of the batch. ``paper``: what
+    the released code computes, the pair (i, i) counted in the numerator only, plus 1e-9, over all
+    images.
 
     Args:
         feature_NCHW: the channels' maps; the cosine with an all-zero map is 0.
@@ -43,7 +44,8 @@ def snnl_fair(
         anchor_weight: ``image`` weighs all images alike, ``group`` all groups alike.
 
     Returns:
-        score_C (float32, device of the features); NaN where fewer than two groups are present in ``corrected`` mode.
+        score_C (float32, device of the features); NaN where fewer than two groups are present in
+        ``corrected`` mode.
     """
     if temperature <= 0:
         raise ValueError(f"temperature must be positive but got {temperature}")
@@ -53,7 +55,9 @@ def snnl_fair(
     same_NN = group_N[:, None] == group_N[None, :]
     self_NN = torch.eye(num, dtype=torch.bool, device=group_N.device)
     partner_NN = same_NN & ~self_NN
-    anchor_N = partner_NN.any(1) if mode == "corrected" else torch.ones_like(group_N, dtype=torch.bool)
+    anchor_N = (
+        partner_NN.any(1) if mode == "corrected" else torch.ones_like(group_N, dtype=torch.bool)
+    )
     score_C = torch.full((feature_NCHW.shape[1],), torch.nan, device=feature_NCHW.device)
     if not bool(anchor_N.any()) or (mode == "corrected" and bool(same_NN.all())):
         return score_C
@@ -70,13 +74,11 @@ def snnl_fair(
     return loss_CN @ _anchor_weights(group_N[anchor_N], anchor_weight).to(loss_CN.dtype)
 
 
-def chance_level(
-    group_N: Tensor, *, anchor_weight: Literal["image", "group"] = "image"
-) -> float:
+def chance_level(group_N: Tensor, *, anchor_weight: Literal["image", "group"] = "image") -> float:
     """What ``snnl_fair`` (corrected) gives a channel that knows nothing of the group.
 
-    ``c = -(1/b') sum_g n_g log((n_g - 1) / (b - 1))`` over groups with n_g >= 2 (b' images); all-constant channels
-    score exactly this (method 1.4).
+    ``c = -(1/b') sum_g n_g log((n_g - 1) / (b - 1))`` over groups with n_g >= 2 (b' images); all-
+    constant channels score exactly this (method 1.4).
     """
     group_N = group_N[group_N >= 0]
     num_NN = (group_N[:, None] == group_N[None, :]).sum(1)
@@ -113,7 +115,9 @@ class SNNL(Criterion):
         name: Literal["snnl"] = "snnl"
         temperature: float = Field(1.0, gt=0)
         normalise: Literal["none", "chance"] = "chance"
-        self_pair: bool = Field(False, description="count (i, i) in the numerator, as the released code does")
+        self_pair: bool = Field(
+            False, description="count (i, i) in the numerator, as the released code does"
+        )
         anchor_weight: Literal["image", "group"] = "image"
         direction: Literal["lowest", "highest"] = "lowest"
         batch_size: int = Field(128, ge=4)
@@ -129,7 +133,10 @@ class SNNL(Criterion):
 
     @classmethod
     def scoring_order(
-        cls, config: SNNL.Config, group_N: Tensor, generator: torch.Generator  # type: ignore[override]
+        cls,
+        config: SNNL.Config,
+        group_N: Tensor,
+        generator: torch.Generator,  # type: ignore[override]
     ) -> list[Tensor]:
         """Batches of known-group rows; ``stratified`` gives each batch the groups' overall shares.
 
@@ -151,7 +158,8 @@ class SNNL(Criterion):
         return batches
 
     def update(self, feature_NCHW: Tensor, group_N: Tensor) -> None:
-        """Add one batch, weighted by its images; one-group batches say nothing and are left out."""
+        """Add one batch, weighted by its images; one-group batches say nothing and are left out.
+        """
         counts = torch.bincount(group_N, minlength=self.context.num_groups)
         present = counts[counts > 0]
         if len(present) < 2 or int(present.min()) < self.config.min_group:

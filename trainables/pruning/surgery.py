@@ -1,10 +1,12 @@
-"""Removing channels for real: the sites where a channel is scored and cut (contracts: pruning sites).
+"""Removing channels for real: the sites where a channel is scored and cut (contracts: pruning
+sites).
 
-``conv``   the output of a convolution and of the BatchNorm after it;
-``block``  the output of a residual block, after addition and ReLU;
-``group``  every channel that must go together, by the dependency graph (Torch-Pruning; Fang et al. 2023).
+``conv``   the output of a convolution and of the BatchNorm after it; ``block``  the output of a
+residual block, after addition and ReLU; ``group``  every channel that must go together, by the
+dependency graph (Torch-Pruning; Fang et al. 2023).
 
-A cut net gives the logits of its own masked net: the net in which the outputs of that site are zero.
+A cut net gives the logits of its own masked net: the net in which the outputs of that site are
+zero.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ def find_layer(net: nn.Module, layer: str) -> nn.Conv2d:
     modules = dict(net.named_modules())
     if not isinstance(modules.get(layer), nn.Conv2d):
         convs = [name for name, module in modules.items() if isinstance(module, nn.Conv2d)]
-        raise UserError(f"layer {layer!r} is not a convolution of this net (it has: {', '.join(convs)})")
+        raise UserError(
+            f"layer {layer!r} is not a convolution of this net (it has: {', '.join(convs)})"
+        )
     return modules[layer]
 
 
@@ -58,7 +62,9 @@ def site_module(net: nn.Module, layer: str, site: str) -> nn.Module:
     if site in ("block", "group") and block is not None:
         return block
     if site == "block":
-        raise UserError(f"site 'block' needs the last convolution of a residual block but got {layer!r}")
+        raise UserError(
+            f"site 'block' needs the last convolution of a residual block but got {layer!r}"
+        )
     siblings = list(net.get_submodule(layer.rpartition(".")[0]).children())
     after = siblings[siblings.index(conv) + 1 :]
     return after[0] if after and isinstance(after[0], nn.BatchNorm2d) else conv
@@ -71,7 +77,9 @@ def num_channels(net: nn.Module, layer: str) -> int:
 
 @contextmanager
 def masked(net: nn.Module, layer: str, site: str, removed: Sequence[int]) -> Iterator[nn.Module]:
-    """Within the context the site's output is zero on the ``removed`` channels (sites ``conv``, ``block``)."""
+    """Within the context the site's output is zero on the ``removed`` channels (sites ``conv``,
+    ``block``).
+    """
     index = torch.as_tensor(list(removed))
 
     def zero(module: nn.Module, args: object, output: Tensor) -> Tensor:
@@ -100,7 +108,9 @@ def cut(
     if not removed:
         return
     if len(set(removed)) >= total:
-        raise UserError(f"layer {layer!r} has {total} channels; {len(set(removed))} cannot be removed")
+        raise UserError(
+            f"layer {layer!r} has {total} channels; {len(set(removed))} cannot be removed"
+        )
     keep = torch.tensor([c for c in range(total) if c not in set(removed)])
     block = _block_of(net, layer)
     if site == "group" or (site == "conv" and block is None):
@@ -121,7 +131,8 @@ def apply_plan(net: nn.Module, plan: ChannelPlan, heads: Sequence[nn.Linear] = (
 def extend_plan(
     plan: ChannelPlan, layer: str, site: str, removed: Sequence[int], total: int
 ) -> ChannelPlan:
-    """The plan after removing ``removed`` (positions among the ``total`` channels left) from ``layer``.
+    """The plan after removing ``removed`` (positions among the ``total`` channels left) from
+    ``layer``.
 
     Raises:
         UserError: the layer was cut at another site before.
@@ -136,12 +147,18 @@ def extend_plan(
 
 
 def _cut_by_graph(
-    net: nn.Module, layer: str, site: str, removed: list[int], heads: Sequence[nn.Linear], keep: Tensor
+    net: nn.Module,
+    layer: str,
+    site: str,
+    removed: list[int],
+    heads: Sequence[nn.Linear],
+    keep: Tensor,
 ) -> None:
     conv = find_layer(net, layer)
     graph = torch_pruning.DependencyGraph()
     training = net.training
-    # the graph is read off autograd's, so gradients must be on; 64 pixels survive every pooling of the backbones
+    # the graph is read off autograd's, so gradients must be on; 64 pixels survive every pooling of
+    # the backbones
     with torch.enable_grad():
         graph.build_dependency(
             net.eval(), example_inputs=torch.zeros(1, 3, 64, 64, device=conv.weight.device)
@@ -149,11 +166,17 @@ def _cut_by_graph(
     group = graph.get_pruning_group(conv, torch_pruning.prune_conv_out_channels, idxs=removed)
     modules = [dependency.target.module for dependency, _ in group]
     if site == "conv" and any(
-        m is not conv and isinstance(m, nn.Conv2d) and dep.handler == torch_pruning.prune_conv_out_channels
+        m is not conv
+        and isinstance(m, nn.Conv2d)
+        and dep.handler == torch_pruning.prune_conv_out_channels
         for m, (dep, _) in zip(modules, group, strict=True)
     ):
         raise UserError(f"channels of {layer!r} are coupled to other layers: use site 'group'")
-    own_head = [m for m in modules if isinstance(m, nn.Linear) and m.in_features == len(keep) + len(removed)]
+    own_head = [
+        m
+        for m in modules
+        if isinstance(m, nn.Linear) and m.in_features == len(keep) + len(removed)
+    ]
     group.prune()
     if own_head:
         for head in heads:
@@ -195,7 +218,9 @@ def _cut_block(net: nn.Module, layer: str, keep: Tensor, heads: Sequence[nn.Line
 def _next_block(net: nn.Module, stage: str, position: int, layer: str) -> nn.Module | None:
     blocks = net.get_submodule(stage)
     if position + 1 < len(blocks):  # type: ignore[arg-type]
-        raise UserError(f"site 'block' needs the last block of a stage but got {layer!r}: use site 'group'")
+        raise UserError(
+            f"site 'block' needs the last block of a stage but got {layer!r}: use site 'group'"
+        )
     upper = f"{stage[:-1]}{int(stage[-1]) + 1}"
     return net.get_submodule(f"{upper}.0") if hasattr(net, upper) else None
 

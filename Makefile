@@ -1,0 +1,30 @@
+# `make demo`: install, run the quickstart sweep, print its front.   `make test`: install what is missing, run the tests.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test test-slow lint install
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "installing into $(VENV) (a few minutes the first time)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
+	@touch $@
+
+demo: install
+	$(BIN)/fatefront run quickstart --out runs/quickstart
+
+test: install
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest -q -m "not slow and not gpu"
+
+test-slow: install
+	$(BIN)/python -m pytest -q -m slow
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/mypy

@@ -1,0 +1,256 @@
+"""The command line: one function a verb; each hands over to the module that does the work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.console import emit, exit_codes, stdout
+
+app = typer.Typer(
+    name="fatefront",
+    help="Find the accuracy-fairness trade-offs that channel pruning can buy, and how sure they are.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Look at a data set before training on it.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+Space = Annotated[
+    str, typer.Argument(help="A name (quickstart), FILE.py:FUNCTION, or a YAML file.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override one field, dotted."),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")
+]
+Dir = Annotated[Path, typer.Argument(help="Folder of a sweep.", metavar="DIR")]
+
+
+@app.command()
+def run(
+    space: Space,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the sweep [runs/<space name>].")
+    ] = None,
+    overrides: Overrides = None,
+    trials: Annotated[
+        int | None, typer.Option(help="Computed nodes in the folder in all.")
+    ] = None,
+    configurations: Annotated[
+        int | None, typer.Option(help="Proposed configurations in all.")
+    ] = None,
+    hours: Annotated[float | None, typer.Option(help="Start nothing new after this long.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Trials at once [all cores or GPUs].")
+    ] = None,
+    gpus_per_trial: Annotated[float | None, typer.Option(help="0, a share below 1, or 1.")] = None,
+    store: Annotated[
+        str | None, typer.Option(help="Where nodes live, any fsspec URI [DIR/store].")
+    ] = None,
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="MLflow, or `none` [sqlite:///DIR/mlflow.db].")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the sampler (not of the trials).")
+    ] = None,
+    address: Annotated[str | None, typer.Option(help="A Ray cluster, `auto` on its head.")] = None,
+    retry_failed: Annotated[bool, typer.Option(help="Run failed trials again.")] = False,
+    json: Json = False,
+) -> None:
+    """Run a sweep, or go on with it: the same command resumes, a larger space or budget extends."""
+    from orchestrator.run import RunOptions, go_on_command, render_run, run_space
+
+    options = RunOptions(
+        space=space, out=out, overrides=tuple(overrides or ()), trials=trials,
+        configurations=configurations, hours=hours, workers=workers, gpus_per_trial=gpus_per_trial,
+        store=store,
+        tracking_uri=tracking_uri, seed=seed, address=address, retry_failed=retry_failed,
+        quiet=json,
+    )  # fmt: skip
+    with exit_codes(json, how_to_go_on=f"; go on with: {go_on_command()}"):
+        document = run_space(options)
+        emit(document, json, render_run)
+        if document["exit_code"]:
+            raise typer.Exit(document["exit_code"])
+
+
+@app.command()
+def plan(space: Space, overrides: Overrides = None, json: Json = False) -> None:
+    """Show the tree a sweep would run: trials, time and disk, with and without sharing.
+
+    Nothing is run.
+    """
+    with exit_codes(json):
+        from orchestrator.plan import plan_space, render_plan
+        from orchestrator.spaces import load_space
+
+        emit(plan_space(load_space(space, overrides or ())), json, render_plan)
+
+
+@app.command()
+def show(
+    space: Annotated[str, typer.Argument(help="A search space, or the folder of a sweep.")],
+    overrides: Overrides = None,
+    key: Annotated[
+        str | None, typer.Option(help="With a folder: the YAML of one trial, for `trial`.")
+    ] = None,
+) -> None:
+    """Print the resolved spec as YAML, which `run` accepts and which leads to the same keys."""
+    with exit_codes():
+        from orchestrator.show import show_yaml
+
+        stdout.out(show_yaml(space, overrides or (), key), highlight=False, end="")
+
+
+@app.command()
+def status(folder: Dir, json: Json = False) -> None:
+    """Say what is done, running, failed and cached, what is best so far, and what went wrong."""
+    with exit_codes(json):
+        from orchestrator.status import render_status, sweep_status
+
+        emit(sweep_status(folder), json, render_status)
+
+
+@app.command()
+def export(
+    folder: Dir,
+    to: Annotated[Path, typer.Option(help="Where to write.")],
+    no_test: Annotated[
+        bool, typer.Option("--no-test", help="Leave the test split sealed.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Write the Pareto front (CSV, JSON, Parquet, HTML) and its models; opens the members' test
+    split.
+    """
+    with exit_codes(json):
+        from orchestrator.export import export_sweep, render_export
+
+        emit(export_sweep(folder, to, open_test=not no_test), json, render_export)
+
+
+@app.command()
+def evaluate(
+    predictions: Annotated[
+        Path, typer.Argument(help="CSV or Parquet with labels, predictions and groups.")
+    ],
+    label: Annotated[str, typer.Option()] = "y_true",
+    prediction: Annotated[str, typer.Option()] = "y_pred",
+    group: Annotated[str, typer.Option()] = "group",
+    reference: Annotated[
+        Path | None, typer.Option(help="Predictions of the reference model: adds FATE.")
+    ] = None,
+    patient: Annotated[str | None, typer.Option(help="Column of the patient or lesion.")] = None,
+    probabilities: Annotated[
+        str | None, typer.Option(help="Columns of class probabilities: p_0,p_1,...")
+    ] = None,
+    mode: Annotated[str, typer.Option(help="corrected or paper.")] = "corrected",
+    json: Json = False,
+) -> None:
+    """Compute every metric for predictions of any model, whoever trained it."""
+    with exit_codes(json):
+        from orchestrator.evaluate import evaluate_file, render
+
+        columns = probabilities.split(",") if probabilities else None
+        result = evaluate_file(
+            predictions, label=label, prediction=prediction, group=group, reference=reference,
+            patient=patient, probabilities=columns, mode=mode,  # type: ignore[arg-type]
+        )  # fmt: skip
+        emit(result, json, render)
+
+
+@app.command()
+def trial(
+    spec: Annotated[
+        Path, typer.Argument(help="YAML with data, backbone, baseline, prune, n, seed.")
+    ],
+    store: Annotated[Path, typer.Option(help="Folder the node is put into.")] = Path("runs/trial"),
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    json: Json = False,
+) -> None:
+    """Run one trial (and the trials it starts from) in this process, without Ray."""
+    with exit_codes(json):
+        from orchestrator.single import render_trial, run_single
+
+        emit(run_single(spec, store, device, quiet=json), json, render_trial)
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="Folder of an exported model.")],
+    table: Annotated[Path, typer.Argument(help="CSV or Parquet with a column of image paths.")],
+    to: Annotated[
+        Path | None, typer.Option(help="Where to write [TABLE.predictions.parquet].")
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Folder the paths start from [the table's].")
+    ] = None,
+    image: Annotated[str, typer.Option(help="Column of the paths.")] = "path",
+    json: Json = False,
+) -> None:
+    """Compute logits of an exported model for a table of images of one's own."""
+    with exit_codes(json):
+        from orchestrator.predict import predict as predict_table
+        from orchestrator.predict import render_predict
+
+        emit(predict_table(model, table, output=to, root=root, image=image), json, render_predict)
+
+
+@app.command()
+def merge(
+    folders: Annotated[
+        list[Path], typer.Argument(help="Folders of sweeps run elsewhere.", metavar="DIR...")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the joined sweep.")],
+    no_weights: Annotated[
+        bool, typer.Option("--no-weights", help="Leave node files behind.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Join the records of sweeps that were run elsewhere."""
+    with exit_codes(json):
+        from orchestrator.merge import merge_sweeps, render_merge
+
+        emit(merge_sweeps(folders, out, weights=not no_weights), json, render_merge)
+
+
+@data_app.command()
+def prepare(space: Space, overrides: Overrides = None, json: Json = False) -> None:
+    """Decode all images of a search space's data once, into the array cache."""
+    with exit_codes(json):
+        from orchestrator.data_verbs import prepare_data, render_prepared
+
+        emit(prepare_data(space, overrides or (), quiet=json), json, render_prepared)
+
+
+@data_app.command()
+def inspect(space: Space, overrides: Overrides = None, json: Json = False) -> None:
+    """Count classes x groups x splits, and warn of what would make a comparison worthless."""
+    with exit_codes(json):
+        from orchestrator.data_verbs import inspect_data, render_inspected
+
+        emit(inspect_data(space, overrides or (), quiet=json), json, render_inspected)
+
+
+@data_app.command()
+def synthesize(
+    to: Annotated[
+        Path, typer.Argument(help="Folder for JPEG files and metadata.csv.", metavar="PATH")
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A dial of the generator."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write the synthetic data set to disk as JPEG files and a CSV table."""
+    with exit_codes(json):
+        from orchestrator.data_verbs import render_synthesized, synthesize_data
+
+        emit(synthesize_data(to, overrides or (), quiet=json), json, render_synthesized)

@@ -1,0 +1,103 @@
+"""``fatefront data prepare | inspect | synthesize``, and loading with a progress bar."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from orchestrator.console import stderr
+from orchestrator.spaces import load_space
+from trainables.data.base import DataConfig, Dataset
+from trainables.errors import UserError
+
+
+def load_with_bar(config: DataConfig, quiet: bool = False) -> Dataset:
+    """The data set; a bar on stderr while images are decoded or rendered."""
+    from trainables.data.load import load_dataset
+
+    if quiet:
+        return load_dataset(config)
+    with _bar() as bar:
+        task = bar.add_task(f"images of {config.name}", total=None)
+        return load_dataset(
+            config, progress=lambda done, total: bar.update(task, completed=done, total=total)
+        )
+
+
+def _bar() -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=stderr, transient=True)
+
+
+def prepare_data(space: str, overrides: Sequence[str], quiet: bool = False) -> dict[str, Any]:
+    """Build the array cache of a space's data."""
+    dataset = load_with_bar(load_space(space, overrides).data, quiet)
+    return {
+        "name": dataset.name,
+        "attribute": dataset.attribute,
+        "num_images": len(dataset.label_N),
+        "shape": list(dataset.images_NHWC.shape),
+        "bytes": int(dataset.images_NHWC.nbytes),
+        "fingerprint": dataset.fingerprint,
+        "group_digest": dataset.group_digest,
+        "warnings": list(dataset.warnings),
+    }
+
+
+def render_prepared(document: dict[str, Any]) -> Text:
+    """For people."""
+    lines = [
+        f"{document['name']}: {document['num_images']} images, array {document['shape']}, "
+        f"{document['bytes'] / 1e6:.1f} MB, fingerprint {document['fingerprint'][:16]}",
+        *(f"warning: {warning}" for warning in document["warnings"]),
+    ]
+    return Text("\n".join(lines))
+
+
+def inspect_data(space: str, overrides: Sequence[str], quiet: bool = False) -> dict[str, Any]:
+    """Counts and warnings of a space's data."""
+    from trainables.data.inspect import inspect_dataset
+
+    return inspect_dataset(load_with_bar(load_space(space, overrides).data, quiet))
+
+
+def render_inspected(document: dict[str, Any]) -> Any:
+    """For people."""
+    from trainables.data.inspect import render
+
+    return render(document)
+
+
+def synthesize_data(to: Path, overrides: Sequence[str], quiet: bool = False) -> dict[str, Any]:
+    """Write the synthetic set as JPEG and CSV."""
+    from trainables.data.synthetic import Synthetic, write
+    from trainables.specs import validate
+
+    dials: dict[str, Any] = {}
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        if not equals:
+            raise UserError(f"--set needs key=value but got {override!r}")
+        dials[name] = yaml.safe_load(text)
+    config = validate(Synthetic.Config, dials, place="synthetic")
+    with _bar() as bar:
+        task = bar.add_task("rendering", total=None, visible=not quiet)
+        table = write(
+            config, to, progress=lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    return {"table": str(table), "num_images": config.num_images, "attribute": config.attribute}
+
+
+def render_synthesized(document: dict[str, Any]) -> Text:
+    """For people."""
+    return Text(f"{document['num_images']} images; table: {document['table']}")

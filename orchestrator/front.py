@@ -1,0 +1,399 @@
+"""The Pareto front of a sweep from its records: who is on it, its hypervolume and knee, and its files.
+
+Everything that was measured competes: treatments, controls and baselines (the reference is the point FATE = 0), so the
+front shows when fine-tuning alone, or no pruning at all, does as well. Validation figures only.
+
+Shape legend: N points, K objectives; every objective is maximised.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from orchestrator.aggregate import Aggregate, aggregate, spread
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Level = Literal["configuration", "trial"]
+Records = Mapping[str, Mapping[str, Any]]
+
+REFERENCE_POINT = {
+    "fate_eodd_hardt": -1.0, "fate_eodd": -1.0, "fate_eopp1": -1.0, "fate_eopp0": -1.0, "f1": 0.0,
+}  # fmt: skip
+"""Where the hypervolume starts; a point that is not above it in every objective adds nothing."""
+
+MIN_SEEDS = 3
+"""A configuration with fewer seeds is not publishable."""
+
+COLUMNS = (
+    "configuration", "role", "baseline", "criterion", "site", "ratio", "iterations", "num_seeds", "f1",
+    "fate_eodd_hardt", "fate_eodd", "fate_eopp1", "fate_eopp0", "eopp0", "eopp1", "eodd", "eodd_hardt", "f1_sd",
+    "fate_eodd_hardt_seed_mean", "fate_eodd_hardt_seed_sd", "tags", "num_params", "flops", "knee", "keys",
+    "configuration_key", "seeds", "layer", "baseline_spec", "prune_spec",
+)  # fmt: skip
+
+
+def dominates(a_K: Sequence[float] | np.ndarray, b_K: Sequence[float] | np.ndarray) -> bool:
+    """Whether the first point is nowhere worse than the second and somewhere better."""
+    a_K, b_K = np.asarray(a_K, dtype=float), np.asarray(b_K, dtype=float)
+    return bool((a_K >= b_K).all() and (a_K > b_K).any())
+
+
+def pareto_mask(values_NK: np.ndarray) -> np.ndarray:
+    """Which points no other point dominates, bool (N,); of equal points none dominates the other, so all stay.
+
+    Raises:
+        ValueError: a value is NaN (an undefined objective cannot be compared).
+    """
+    values_NK = _points(values_NK)
+    return np.array(
+        [
+            not ((values_NK >= point_K).all(1) & (values_NK > point_K).any(1)).any()
+            for point_K in values_NK
+        ],
+        dtype=bool,
+    )
+
+
+def hypervolume(values_NK: np.ndarray, reference_K: Sequence[float] | np.ndarray) -> float:
+    """Volume that the points dominate above the reference point, exact.
+
+    In two objectives by the staircase, in more by slicing along the last one (Zitzler and Thiele 1998 define the measure;
+    slicing: While et al. 2006), which is meant for the few objectives and members that a front has.
+
+    Raises:
+        ValueError: a value is NaN, or the reference has another number of objectives.
+    """
+    values_NK, reference_K = _points(values_NK), np.asarray(reference_K, dtype=float)
+    if values_NK.shape[1] != len(reference_K):
+        raise ValueError(
+            f"points of {values_NK.shape[1]} objectives, reference of {len(reference_K)}"
+        )
+    above_NK = values_NK[(values_NK > reference_K).all(1)] - reference_K
+    return _volume(above_NK)
+
+
+def _volume(point_NK: np.ndarray) -> float:
+    """Volume of the union of the boxes between the origin and each point, all coordinates positive."""
+    if not len(point_NK):
+        return 0.0
+    if point_NK.shape[1] == 1:
+        return float(point_NK.max())
+    point_NK = point_NK[np.argsort(-point_NK[:, -1], kind="stable")]
+    lower_N = np.append(point_NK[1:, -1], 0.0)
+    volume = 0.0
+    for number, thickness in enumerate(point_NK[:, -1] - lower_N, start=1):
+        if thickness > 0:
+            volume += float(thickness) * _volume(point_NK[:number, :-1])
+    return volume
+
+
+def knee(values_NK: np.ndarray) -> int | None:
+    """Row of the member that bends the front most, or None.
+
+    Every objective is scaled to [0, 1] over the members; the knee is the member farthest beyond the line between the
+    extremes (1, 0) and (0, 1) (Das 1999; with more than two objectives, beyond the plane through the unit points). None
+    below three distinct members, and where no member lies beyond that line: such a front has no bend outwards.
+    """
+    values_NK = _points(values_NK)
+    if len(np.unique(values_NK, axis=0)) < 3:
+        return None
+    span_K = np.ptp(values_NK, axis=0)
+    scaled_NK = (values_NK - values_NK.min(0)) / np.where(span_K > 0, span_K, 1.0)
+    distance_N = (scaled_NK.sum(1) - 1) / np.sqrt(values_NK.shape[1])
+    best = int(distance_N.argmax())
+    return best if distance_N[best] > 1e-9 else None
+
+
+def _points(values_NK: np.ndarray) -> np.ndarray:
+    values_NK = np.asarray(values_NK, dtype=float)
+    if values_NK.ndim != 2 or np.isnan(values_NK).any():
+        raise ValueError(
+            f"points must be an array (N, K) without NaN but have shape {values_NK.shape}"
+        )
+    return values_NK
+
+
+@dataclass(frozen=True)
+class Member:
+    """One point with all its objectives defined: a configuration, or at trial level one of its seeds."""
+
+    aggregate: Aggregate
+    values: tuple[float, ...]
+    num_params: int | None
+    flops: int | None
+
+
+@dataclass(frozen=True)
+class Front:
+    """Members (best in the first objective first), all other points, and what could not compete and why."""
+
+    objectives: tuple[str, ...]
+    level: Level
+    members: tuple[Member, ...]
+    dominated: tuple[Member, ...]
+    incomplete: tuple[dict[str, Any], ...]
+    undefined: tuple[dict[str, Any], ...]
+    knee: int | None
+    hypervolume: float
+    notes: tuple[str, ...]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Keys of the members' nodes, every seed."""
+        return tuple(key for member in self.members for key in member.aggregate.keys)
+
+    @property
+    def reference_point(self) -> tuple[float, ...]:
+        """Reference point of the hypervolume, one value an objective."""
+        return tuple(REFERENCE_POINT[name] for name in self.objectives)
+
+
+def build_front(
+    records: Records, objectives: Sequence[str], *, level: Level = "configuration"
+) -> Front:
+    """The front of a sweep's records.
+
+    Args:
+        records: key -> record, of ``orchestrator.records.load_records``.
+        objectives: names of ``search_spaces.sweep_spec.OBJECTIVES``, all maximised.
+        level: ``configuration``: means over seeds and FATE of those means, only configurations that have as many seeds
+            done as the one with most; ``trial``: every record by itself with its own FATE.
+    """
+    objectives = tuple(objectives)
+    points = (
+        list(aggregate(records).values()) if level == "configuration" else _each_trial(records)
+    )
+    most = max((len(point.seeds) for point in points), default=0)
+    incomplete = _incomplete(records, points, most) if level == "configuration" else []
+    complete = [p for p in points if len(p.seeds) == most] if level == "configuration" else points
+    candidates, undefined = [], []
+    for point in complete:
+        values = point.objectives(objectives)
+        missing = [name for name, value in zip(objectives, values, strict=True) if value is None]
+        if missing:
+            undefined.append(_undefined(point, missing, records))
+            continue
+        results = [records[key]["result"]["model"] for key in point.keys]
+        candidates.append(
+            Member(
+                point,
+                tuple(float(value) for value in values if value is not None),
+                _mean_of(results, "num_params"),
+                _mean_of(results, "flops"),
+            )
+        )
+    candidates.sort(key=_order)
+    values_NK = np.array([m.values for m in candidates], dtype=float).reshape(-1, len(objectives))
+    on_N = pareto_mask(values_NK)
+    members = tuple(m for m, on in zip(candidates, on_N, strict=True) if on)
+    return Front(
+        objectives=objectives,
+        level=level,
+        members=members,
+        dominated=tuple(m for m, on in zip(candidates, on_N, strict=True) if not on),
+        incomplete=tuple(incomplete),
+        undefined=tuple(undefined),
+        knee=knee(values_NK[on_N]),
+        hypervolume=hypervolume(values_NK, [REFERENCE_POINT[name] for name in objectives]),
+        notes=tuple(_notes(members, level, most, len(incomplete))),
+    )
+
+
+def _order(member: Member) -> tuple[Any, ...]:
+    point = member.aggregate
+    return (
+        *(-value for value in member.values),
+        str(point.trial["label"]),
+        point.configuration,
+        point.seeds,
+    )
+
+
+def _each_trial(records: Records) -> list[Aggregate]:
+    """Every done record with a done reference as the aggregate of itself alone."""
+    points = []
+    for key, record in records.items():
+        reference = record["compares_with"].get("reference", key)
+        alone = {k: records[k] for k in dict.fromkeys((key, reference)) if k in records}
+        points += [point for point in aggregate(alone).values() if key in point.keys]
+    return points
+
+
+def _incomplete(records: Records, points: list[Aggregate], most: int) -> list[dict[str, Any]]:
+    """Configurations with fewer seeds than the one with most, and what the missing seeds wait for."""
+    num_done = {point.configuration: len(point.seeds) for point in points}
+    waiting: dict[str, list[Mapping[str, Any]]] = {}
+    for record in records.values():
+        waiting.setdefault(record["trial"]["configuration"], []).append(record)
+    listed = []
+    for name, found in waiting.items():
+        if num_done.get(name, 0) == most and most:
+            continue
+        states = [
+            f"seed {r['trial']['seed']} {r['status']}" for r in found if r["status"] != "done"
+        ]
+        if not states and num_done.get(name, 0) < len(found):
+            states = ["the reference of a seed is not done"]
+        trial = found[0]["trial"]
+        listed.append(
+            {
+                "configuration": trial["label"],
+                "configuration_key": name,
+                "role": trial["role"],
+                "num_seeds": num_done.get(name, 0),
+                "num_seeds_needed": most,
+                "reason": "; ".join(states) or "not every seed has run",
+            }
+        )
+    return listed
+
+
+def _undefined(point: Aggregate, missing: list[str], records: Records) -> dict[str, Any]:
+    validations = [records[key]["result"]["metrics"]["validation"] for key in point.keys]
+    reasons = {}
+    for name in missing:
+        own = next((v["undefined"][name] for v in validations if name in v["undefined"]), None)
+        reasons[name] = point.undefined.get(name) or own or "undefined"
+    return {
+        "configuration": point.trial["label"],
+        "configuration_key": point.configuration,
+        "role": point.trial["role"],
+        "num_seeds": len(point.seeds),
+        "keys": " ".join(point.keys),
+        "reasons": reasons,
+    }
+
+
+def _mean_of(results: list[Mapping[str, Any]], name: str) -> int | None:
+    """Mean over seeds, rounded; seeds of one configuration differ only where coupled channels do."""
+    values = [result[name] for result in results if result.get(name) is not None]
+    return round(sum(values) / len(values)) if values else None
+
+
+def _notes(members: tuple[Member, ...], level: Level, most: int, num_incomplete: int) -> list[str]:
+    notes = ["figures of the validation split; the test split was not read"]
+    if not members:
+        notes.append("no configuration has every objective defined")
+    num_seeds = 1 if level == "trial" else most
+    if members and num_seeds < MIN_SEEDS:
+        plural = "" if num_seeds == 1 else "s"
+        notes.append(f"{num_seeds} seed{plural} each: not publishable, {MIN_SEEDS} are the least")
+    if level == "configuration" and len({m.aggregate.seeds for m in members}) > 1:
+        notes.append("members were run with different seeds: they are not paired")
+    if num_incomplete:
+        notes.append(
+            f"{num_incomplete} configurations have fewer than {most} seeds done: listed, not compared"
+        )
+    return notes
+
+
+def row(member: Member, *, is_knee: bool = False) -> dict[str, Any]:
+    """One point as a flat row; the columns of ``COLUMNS``, undefined figures None."""
+    point, trial, figures = member.aggregate, member.aggregate.trial, member.aggregate.figures
+    fate_mean, fate_sd = spread(point.per_seed["fate_eodd_hardt"])
+    known = {
+        "configuration": trial["label"],
+        "role": trial["role"],
+        "baseline": trial["baseline"]["name"],
+        "iterations": trial["n"],
+        "num_seeds": len(point.seeds),
+        "f1_sd": spread(point.per_seed["f1"])[1],
+        "fate_eodd_hardt_seed_mean": fate_mean,
+        "fate_eodd_hardt_seed_sd": fate_sd,
+        "tags": "; ".join(point.tags),
+        "num_params": member.num_params,
+        "flops": member.flops,
+        "knee": is_knee,
+        "keys": " ".join(point.keys),
+        "configuration_key": point.configuration,
+        "seeds": " ".join(map(str, point.seeds)),
+        "baseline_spec": trial["baseline"],
+        "prune_spec": trial["prune"],
+    }
+    return {
+        name: known[name] if name in known else figures.get(name, trial.get(name))
+        for name in COLUMNS
+    }
+
+
+def rows(front: Front) -> list[dict[str, Any]]:
+    """One row a member, in the front's order."""
+    return [
+        row(member, is_knee=number == front.knee) for number, member in enumerate(front.members)
+    ]
+
+
+def document(front: Front) -> dict[str, Any]:
+    """``front.json``: see ``orchestrator/schemas/front.json``."""
+    return {
+        "objectives": list(front.objectives),
+        "directions": ["maximize"] * len(front.objectives),
+        "reference_point": list(front.reference_point),
+        "hypervolume": front.hypervolume,
+        "level": front.level,
+        "knee": front.knee,
+        "members": rows(front),
+        "dominated": [row(member) for member in front.dominated],
+        "incomplete": list(front.incomplete),
+        "undefined": list(front.undefined),
+        "notes": list(front.notes),
+    }
+
+
+def write_front(folder: Path, front: Front) -> None:
+    """Write ``front.csv`` and ``front.json``: each whole or not at all."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for line in rows(front):
+        writer.writerow({name: _cell(value) for name, value in line.items()})
+    _replace(folder / "front.csv", text.getvalue())
+    _replace(folder / "front.json", json.dumps(document(front), indent=1, allow_nan=False) + "\n")
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
+
+
+def _replace(path: Path, text: str) -> None:
+    draft = path.with_name(f".{path.name}")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+
+
+def render(front: Front) -> Table:
+    """The members for people; the notes are the caption."""
+    from rich.table import Table
+
+    table = Table(
+        title=f"Pareto front: {' and '.join(front.objectives)}", caption="\n".join(front.notes)
+    )
+    table.add_column("configuration")
+    table.add_column("role")
+    table.add_column("seeds", justify="right")
+    shown = list(dict.fromkeys((*front.objectives, "f1", "eodd_hardt")))
+    for name in shown:
+        table.add_column(name, justify="right")
+    table.add_column("parameters", justify="right")
+    table.add_column("groups")
+    for line in rows(front):
+        figures = ["-" if line[name] is None else f"{line[name]:.3f}" for name in shown]
+        if line["f1_sd"] is not None:
+            figures[shown.index("f1")] += f" ± {line['f1_sd']:.3f}"
+        tags = ", ".join(dict.fromkeys(line["tags"].split("; ")))
+        name = line["configuration"] + (" (knee)" if line["knee"] else "")
+        size = "-" if line["num_params"] is None else f"{line['num_params']:,}"
+        table.add_row(name, line["role"], str(line["num_seeds"]), *figures, size, tags)
+    return table

@@ -1,0 +1,159 @@
+"""The tree a sweep would run, counted and costed; nothing is run, no image is opened."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from orchestrator.tree import Node, Tree, full_tree
+from search_spaces.sweep_spec import SweepSpec
+from search_spaces.words import is_finite
+from trainables.errors import UserError
+from trainables.registry import backbones, datasets
+from trainables.trial_spec import DataIdentity
+
+ASSUMED_FLOPS = {"cpu": 2.0e10, "cuda": 2.0e13}
+"""Floating point operations a second one worker is assumed to do (one CPU thread; one H100 in
+bf16).
+"""
+
+ANYWHERE = DataIdentity("planned", "planned")
+
+
+def plan_space(spec: SweepSpec, device: str | None = None) -> dict[str, Any]:
+    """Numbers of trials and nodes, estimated seconds and bytes, with sharing and without.
+
+    Exact in its numbers for ``grid``; an upper bound for a sampler with a finite space.
+
+    Raises:
+        UserError: a space with real-valued words and no number of configurations has no bound.
+    """
+    from orchestrator.sweep import Resources
+
+    resources = Resources().resolved(spec.compute.threads)
+    device = device or resources.device
+    if not is_finite([spec.baseline, spec.prune]):
+        raise UserError(
+            f"{spec.name}: the space has real-valued words, so it has no number of trials; "
+            "plan it with choice(...) in their place, or give `run` a budget"
+        )
+    tree = full_tree(spec, ANYWHERE, device)
+    nodes = list(tree.nodes.values())
+    cost = _Cost(spec, device)
+    shared = sum(cost.seconds(node) for node in nodes)
+    alone = sum(_alone(tree, node, cost) for node in nodes)
+    treated = [n for n in nodes if n.role == "treatment"]
+    document: dict[str, Any] = {
+        "sweep": spec.name,
+        "exact": spec.search.sampler == "grid" and spec.search.trials is None,
+        "sampler": spec.search.sampler,
+        "num_configurations": len({n.configuration for n in treated}),
+        "num_seeds": len(spec.seeds),
+        "num_trials": len(nodes),
+        "num_nodes": len(nodes),
+        "num_baselines": sum(n.role == "baseline" for n in nodes),
+        "num_treatments": len(treated),
+        "num_controls": sum(n.role == "control" for n in nodes),
+        "num_steps_without_sharing": sum(len(n.trial.chain) for n in nodes),
+        "workers": resources.workers,
+        "device": device,
+        "num_train_images": cost.num_train,
+        "bytes": len(nodes) * cost.node_bytes,
+        "seconds": _rounded(shared),
+        "seconds_without_sharing": _rounded(alone),
+        "seconds_on_the_wall": _rounded(shared / (resources.workers or 1)),
+        "sharing": round(alone / shared, 2) if shared else None,
+        "assumes": f"{ASSUMED_FLOPS[device]:.0e} floating point operations a second and worker ({device})",
+        "notes": cost.notes,
+    }
+    return document
+
+
+def _rounded(seconds: float) -> float | None:
+    return round(seconds, 1) if seconds else None
+
+
+def _alone(tree: Tree, node: Node, cost: _Cost) -> float:
+    """Seconds of a trial that shares nothing: its whole chain from the data."""
+    return cost.seconds(node) + sum(
+        _alone(tree, tree.nodes[parent], cost) for parent in node.parents
+    )
+
+
+class _Cost:
+    """Seconds and bytes of a node, from the net's operations and parameters, counted without
+    computing anything.
+    """
+
+    def __init__(self, spec: SweepSpec, device: str) -> None:
+        import torch
+        from torch.utils.flop_counter import FlopCounterMode
+
+        self.rate = ASSUMED_FLOPS[device]
+        self.notes: list[str] = []
+        num_images, num_classes = self._size(spec)
+        fractions = spec.data.split.fractions
+        self.num_train = round(num_images * fractions[0] / sum(fractions)) if num_images else None
+        self.num_images = num_images or 0
+        with torch.device("meta"), torch.no_grad():
+            net = backbones.get(spec.backbone.name).construct(spec.backbone, num_classes, None)
+            size = spec.data.image_size
+            with FlopCounterMode(display=False) as counter:
+                net(torch.zeros(2, 3, size, size))
+        self.flops = counter.get_total_flops() / 2
+        num_params = sum(p.numel() for p in net.parameters())
+        self.node_bytes = 4 * num_params + 2 * self.num_images * num_classes + 20_000
+
+    def _size(self, spec: SweepSpec) -> tuple[int, int]:
+        try:
+            table = datasets.get(spec.data.name).table(spec.data)
+        except UserError as error:
+            self.notes.append(f"time unknown: {error}")
+            return 0, 7
+        num = len(table.rows) if spec.data.limit is None else min(spec.data.limit, len(table.rows))
+        return num, len(table.classes)
+
+    def seconds(self, node: Node) -> float:
+        """Training, validation, scoring and prediction of one node."""
+        prune = node.trial.prune
+        recipe = prune.finetune if prune else node.trial.baseline.training
+        num_train = self.num_train or 0
+        num_validation = (self.num_images - num_train) / 2
+        images = recipe.epochs * (3 * num_train + num_validation) + self.num_images
+        if prune is not None and prune.cuts and node.role == "treatment":
+            images += num_train
+        return images * self.flops / self.rate
+
+
+def render_plan(plan: dict[str, Any]) -> Table:
+    """For people."""
+    table = Table(title=f"plan of {plan['sweep']}", show_header=True)
+    for column in ("", "with sharing", "without"):
+        table.add_column(column, justify="left" if not column else "right")
+    bound = "" if plan["exact"] else "at most "
+    table.add_row(
+        "trials", f"{bound}{plan['num_trials']}",
+        f"{plan['num_baselines']} baselines, {plan['num_treatments']} treated, {plan['num_controls']} controls",
+    )  # fmt: skip
+    table.add_row(
+        "steps to compute", f"{plan['num_nodes']}", f"{plan['num_steps_without_sharing']}"
+    )
+    table.add_row(
+        "time of the trials", duration(plan["seconds"]), duration(plan["seconds_without_sharing"])
+    )
+    table.add_row(
+        f"time with {plan['workers']} workers", duration(plan["seconds_on_the_wall"]), ""
+    )
+    table.add_row("disk", f"{plan['bytes'] / 1e9:.2f} GB", "")
+    table.caption = "; ".join([f"time assumes {plan['assumes']}", *plan["notes"]])
+    return table
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as people write them."""
+    if seconds is None:
+        return "unknown"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

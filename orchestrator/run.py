@@ -1,0 +1,256 @@
+"""``fatefront run``: everything around a sweep: its folder, data, progress, tracking, and the
+front at the end.
+"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group
+from rich.text import Text
+
+from orchestrator.console import OK, OURS, stderr
+from orchestrator.data_verbs import load_with_bar
+from orchestrator.front import build_front, render, rows, write_front
+from orchestrator.plan import duration
+from orchestrator.records import load_records
+from orchestrator.schedule import Budget, Schedule
+from orchestrator.spaces import load_space
+from orchestrator.sweep import Progress, Resources, run_sweep
+from search_spaces.sweep_spec import SweepSpec
+from trainables.trial_spec import configuration_label
+
+TRACKING_GRACE = 120.0
+"""Seconds to wait for the tracking process when the sweep is done; it can be run again at any
+time.
+"""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The verb's options as given."""
+
+    space: str
+    out: Path | None = None
+    overrides: tuple[str, ...] = ()
+    trials: int | None = None
+    configurations: int | None = None
+    hours: float | None = None
+    workers: int | None = None
+    gpus_per_trial: float | None = None
+    store: str | None = None
+    tracking_uri: str | None = None
+    seed: int | None = None
+    address: str | None = None
+    retry_failed: bool = False
+    quiet: bool = False
+
+
+def go_on_command() -> str:
+    """The command line that goes on with this sweep."""
+    return shlex.join(["fatefront", *sys.argv[1:]])
+
+
+def run_space(options: RunOptions) -> dict[str, Any]:
+    """Run, write the front, wait for tracking; returns the verb's document.
+
+    Raises:
+        UserError: something in the options, the space or the data is wrong.
+    """
+    overrides = list(options.overrides)
+    if options.seed is not None:
+        overrides.append(f"search.seed={options.seed}")
+    spec = load_space(options.space, overrides)
+    folder = options.out or Path("runs") / spec.name
+    search = spec.search
+    budget = Budget(
+        trials=options.trials or search.trials,
+        configurations=options.configurations or search.configurations,
+        hours=options.hours or search.hours,
+    )
+    dataset = load_with_bar(spec.data, options.quiet)
+    tracking_uri = options.tracking_uri or f"sqlite:///{(folder / 'mlflow.db').absolute()}"
+    show = _Lines(spec, options.quiet, folder)
+    for warning in dataset.warnings:
+        show.say(f"warning: {warning}")
+    folder.mkdir(parents=True, exist_ok=True)
+    follower = _Follower(folder, tracking_uri)
+    show.follower = follower
+    try:
+        outcome = run_sweep(
+            spec, folder, dataset, options.store or str((folder / "store").absolute()),
+            Resources(options.workers, options.gpus_per_trial, options.address), budget,
+            retry_failed=options.retry_failed, progress=show.progress(), tracking_uri=tracking_uri,
+        )  # fmt: skip
+    except BaseException:
+        follower.stop()
+        raise
+    records = load_records(folder)
+    front = build_front(records, search.resolved_objectives)
+    write_front(folder, front)
+    if follower.started:
+        show.say("bringing MLflow up to date ...")
+    tracked = follower.finish()
+    states = Counter(record["status"] for record in records.values())
+    return {
+        "sweep": spec.name,
+        "folder": str(folder),
+        "num_done": states["done"],
+        "num_failed": states["failed"],
+        "num_blocked": len(outcome.blocked),
+        "num_computed_now": outcome.num_computed_now,
+        "num_cached": sum(bool(r.get("execution", {}).get("cached")) for r in records.values()),
+        "stopped": outcome.stopped,
+        "seconds": round(outcome.seconds, 1),
+        "front": rows(front),
+        "hypervolume": front.hypervolume,
+        "files": {
+            name: str(folder / name)
+            for name in ("front.csv", "front.json", "records.jsonl", "sweep.yaml")
+        },
+        "tracking_uri": None if tracking_uri == "none" else tracking_uri,
+        "tracking": tracked,
+        "errors": [
+            f"{r['trial']['label']} (seed {r['trial']['seed']}): {r['error']['type']}: {r['error']['reason']}"
+            for r in records.values()
+            if r["status"] == "failed"
+        ],
+        "exit_code": OURS if outcome.stopped == "too many failures" else OK,
+    } | {"_front": front}
+
+
+def render_run(document: dict[str, Any]) -> Group:
+    """For people: the front, where things are, what to do next."""
+    folder = document["folder"]
+    lines = [
+        f"{document['num_done']} trials done ({document['num_computed_now']} computed now in "
+        f"{duration(document['seconds'])}, {document['num_cached']} cached), {document['num_failed']} failed"
+        + (
+            f", {document['num_blocked']} cannot run because a trial before them failed"
+            if document["num_blocked"]
+            else ""
+        ),
+        *(f"  failed: {line}" for line in document["errors"]),
+    ]
+    if document["stopped"]:
+        lines.append(f"stopped early: {document['stopped']}")
+    lines += [f"files:   {folder}/front.csv, front.json, records.jsonl, sweep.yaml"]
+    uri = document["tracking_uri"]
+    if uri:
+        state = "" if document["tracking"] == "done" else f"   ({document['tracking']})"
+        command = f"mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite") else uri
+        lines.append(f"compare: {command}{state}")
+    lines.append(f"export:  fatefront export {folder} --to front")
+    return Group(render(document["_front"]), Text("\n".join(lines)))
+
+
+class _Follower:
+    """The tracking process: tails the events, writes MLflow; the sweep does not wait for it."""
+
+    def __init__(self, folder: Path, uri: str) -> None:
+        self.folder, self.uri = folder, uri
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def started(self) -> bool:
+        return self.process is not None
+
+    def start(self) -> None:
+        if self.uri == "none" or self.process is not None:
+            return
+        log = (self.folder / "tracking.log").open("ab")
+        command = [
+            sys.executable,
+            "-m",
+            "orchestrator.tracking",
+            str(self.folder),
+            "--uri",
+            self.uri,
+            "--follow",
+        ]
+        # a session of its own: Ctrl-C is for the driver, which then tells the follower to finish
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+
+    def finish(self) -> str:
+        """Wait until MLflow has everything; says ``done``, ``off`` or what went wrong."""
+        if self.process is None:
+            return "off"
+        try:
+            code = self.process.wait(TRACKING_GRACE)
+        except subprocess.TimeoutExpired:
+            return f"still writing, see {self.folder}/tracking.log"
+        return (
+            "done"
+            if code == 0
+            else f"incomplete, see {self.folder}/tracking.log; run again to complete it"
+        )
+
+    def stop(self) -> None:
+        """The driver is going: let the follower write what is there and leave."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+
+
+@dataclass
+class _Lines:
+    """One line a finished trial on stderr, with what is still to do."""
+
+    spec: SweepSpec
+    quiet: bool
+    folder: Path
+    follower: _Follower | None = None
+    begun: float = field(default_factory=time.monotonic)
+
+    def say(self, line: str) -> None:
+        if not self.quiet:
+            stderr.print(line, markup=False, soft_wrap=True)
+
+    def progress(self) -> Progress:
+        return Progress(started=self._started, settled=self._settled)
+
+    def _started(self, schedule: Schedule) -> None:
+        if self.follower is not None:
+            self.follower.start()
+        known = len(schedule.settled)
+        if known:
+            self.say(f"{self.folder}: {known} trials known already")
+        if self.spec.search.sampler == "grid":
+            from orchestrator.tree import full_tree
+
+            total = len(full_tree(self.spec, schedule.tree.data, schedule.tree.device).nodes)
+            self.say(f"{self.spec.name}: {total} trials in the whole grid")
+
+    def _settled(self, schedule: Schedule, key: str, status: str) -> None:
+        node = schedule.tree.nodes[key]
+        record = schedule.records.get(key, {})
+        label = f"{configuration_label(node.trial)} (seed {node.trial.seed})"
+        if status == "done":
+            figures = record["result"]["metrics"]["validation"]
+            numbers = "  ".join(
+                f"{name} {figures[name]:.3f}" if figures[name] is not None else f"{name} undefined"
+                for name in ("f1", "eodd_hardt")
+            )
+            seconds = sum(record["execution"].get("seconds", {}).values())
+            text = f"{numbers}  {seconds:.1f} s"
+        elif status == "failed":
+            text = f"FAILED {record['error']['type']}: {record['error']['reason']}"
+        else:
+            text = "worker lost, will be run again"
+        left = schedule.num_open
+        self.say(
+            f"[{duration(time.monotonic() - self.begun):>6}] {len(schedule.settled):4d} settled, "
+            f"{left:3d} to go  {label}: {text}"
+        )

@@ -1,0 +1,96 @@
+"""``fatefront status``: where a sweep stands, read from its ledger; works while it runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.aggregate import aggregate
+from orchestrator.manifest import read_manifest, read_sweep
+from orchestrator.records import is_running, load_records
+from trainables.errors import UserError
+
+
+def sweep_status(folder: Path) -> dict[str, Any]:
+    """Counts by state, the best configuration of each objective so far, and every failure in one
+    line.
+
+    Raises:
+        UserError: there is no sweep in this folder.
+    """
+    manifest = read_manifest(folder)
+    records = load_records(folder)
+    alive = is_running(folder)
+    states = Counter(_state(record, alive) for record in records.values())
+    try:
+        objectives = read_sweep(folder).search.resolved_objectives
+    except UserError as error:  # a sweep of a newer or older version can still be looked at
+        raise UserError(f"{folder}/sweep.yaml cannot be read: {error}") from None
+    return {
+        "sweep": manifest["sweep"],
+        "folder": str(folder),
+        "driver_running": alive,
+        "num_done": states["done"],
+        "num_cached": sum(bool(r.get("execution", {}).get("cached")) for r in records.values()),
+        "num_running": states["running"],
+        "num_interrupted": states["interrupted"],
+        "num_failed": states["failed"],
+        "best": _best(records, objectives),
+        "errors": [
+            {
+                "key": key,
+                "trial": f"{record['trial']['label']} (seed {record['trial']['seed']})",
+                "type": record["error"]["type"],
+                "reason": record["error"]["reason"],
+            }
+            for key, record in records.items()
+            if record["status"] == "failed"
+        ],
+        "warnings": manifest["data"]["warnings"],
+    }
+
+
+def _state(record: dict[str, Any], alive: bool) -> str:
+    if record["status"] == "running" and not alive:
+        return "interrupted"
+    return str(record["status"])
+
+
+def _best(records: dict[str, dict[str, Any]], objectives: tuple[str, ...]) -> dict[str, Any]:
+    best: dict[str, Any] = {}
+    candidates = list(aggregate(records).values())
+    for name in objectives:
+        defined = [a for a in candidates if a.figures.get(name) is not None]
+        if defined:
+            top = max(defined, key=lambda a: a.figures[name] or 0.0)
+            best[name] = {
+                "configuration": top.trial["label"],
+                "value": top.figures[name],
+                "num_seeds": len(top.seeds),
+            }
+    return best
+
+
+def render_status(document: dict[str, Any]) -> Group:
+    """For people."""
+    table = Table(title=f"{document['sweep']} in {document['folder']}")
+    for state in ("done", "cached", "running", "interrupted", "failed"):
+        table.add_column(state, justify="right")
+    table.add_row(
+        *(
+            str(document[f"num_{s}"])
+            for s in ("done", "cached", "running", "interrupted", "failed")
+        )
+    )
+    lines = [
+        f"best {name}: {b['value']:+.4f}  {b['configuration']} ({b['num_seeds']} seeds, validation)"
+        for name, b in document["best"].items()
+    ]
+    lines += [f"failed: {e['trial']}: {e['type']}: {e['reason']}" for e in document["errors"]]
+    lines += [f"warning: {warning}" for warning in document["warnings"]]
+    return Group(table, Text("\n".join(lines)))

@@ -1,0 +1,195 @@
+"""What every channel criterion must hold; see ``trainables.conformance``.
+
+Shape legend: N images, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainables.conformance import NotConforming, check_config, require
+from trainables.pruning.base import Criterion, ScoringContext, ScoringError
+from trainables.registry import criteria
+from trainables.specs import Spec
+
+NUM_CHANNELS, NUM_GROUPS, NUM_IMAGES = 7, 2, 96
+CONSTANT, ZERO, TWIN, TWIN_OF = 4, 5, 6, 1
+"""Special channels: constant maps, all-zero maps (a dead channel), a copy of channel 1."""
+TOLERANCE = 1e-5
+
+Batches = list[tuple[Tensor, Tensor]]
+
+
+def example() -> tuple[Tensor, Tensor]:
+    """Feature maps (N, C, H, W), of which channel 0 goes with the group, and groups with some unknown (-1)."""
+    generator = torch.Generator().manual_seed(20)
+    group_N = (torch.rand(NUM_IMAGES, generator=generator) < 0.4).long()
+    group_N[::16] = -1
+    feature_NCHW = torch.randn(NUM_IMAGES, NUM_CHANNELS, 4, 4, generator=generator)
+    feature_NCHW[:, 0] += 2.0 * group_N[:, None, None]
+    feature_NCHW = feature_NCHW.relu()
+    feature_NCHW[:, CONSTANT] = 0.25
+    feature_NCHW[:, ZERO] = 0.0
+    feature_NCHW[:, TWIN] = feature_NCHW[:, TWIN_OF]
+    return feature_NCHW, group_N
+
+
+def _criterion(config: Spec) -> Criterion:
+    context = ScoringContext(NUM_CHANNELS, NUM_GROUPS, torch.Generator().manual_seed(9))
+    made = criteria.get(config.name)(config, context)  # type: ignore[attr-defined]
+    require(isinstance(made, Criterion), f"{type(made).__name__} is not a Criterion")
+    return made  # type: ignore[no-any-return]
+
+
+def _batches(config: Spec, feature_NCHW: Tensor, group_N: Tensor) -> Batches:
+    """What the scoring pass feeds, in the criterion's own order."""
+    order = type(_criterion(config)).scoring_order(config, group_N, torch.Generator().manual_seed(4))
+    return [(feature_NCHW[rows].clone(), group_N[rows].clone()) for rows in order]
+
+
+def _score(config: Spec, batches: Batches) -> Tensor:
+    criterion = _criterion(config)
+    if criterion.needs_features:
+        for feature_NCHW, group_N in batches:
+            with torch.inference_mode():
+                criterion.update(feature_NCHW, group_N)
+    return criterion.score()
+
+
+def _needs_features(config: Spec) -> bool:
+    return bool(criteria.get(config.name).needs_features)  # type: ignore[attr-defined]
+
+
+def check_config_round_trip(config: Spec) -> None:
+    """The config prints and re-reads; the class says what it is."""
+    check_config(criteria, config)
+    cls: Any = criteria.get(config.name)  # type: ignore[attr-defined]
+    require(issubclass(cls, Criterion), f"{cls.__name__} is not a Criterion")
+    require(isinstance(cls.VERSION, int) and cls.VERSION >= 1, f"{cls.name}: VERSION must be 1 or more")
+
+
+def check_one_finite_score_per_channel(config: Spec) -> None:
+    """``score`` gives (C,) floats on the CPU, finite also for constant and dead channels."""
+    score_C = _score(config, _batches(config, *example()))
+    require(
+        score_C.shape == (NUM_CHANNELS,) and score_C.is_floating_point() and score_C.device.type == "cpu",
+        f"score must be {NUM_CHANNELS} floats on the CPU, got {score_C.dtype} {tuple(score_C.shape)} "
+        f"on {score_C.device}",
+    )
+    bad = torch.nonzero(~score_C.isfinite()).flatten().tolist()
+    require(
+        not bad,
+        f"scores of channels {bad} are not finite (constant channel: {CONSTANT}, dead channel: {ZERO})",
+    )
+
+
+def check_constant_features(config: Spec) -> None:
+    """Where every channel is constant the scores are finite, or the criterion says that it cannot tell."""
+    feature_NCHW, group_N = example()
+    for value in (0.0, 3.0):
+        try:
+            score_C = _score(config, _batches(config, torch.full_like(feature_NCHW, value), group_N))
+        except ScoringError:
+            continue
+        require(bool(score_C.isfinite().all()), f"maps that are all {value}: scores {score_C.tolist()}")
+
+
+def check_one_group(config: Spec) -> None:
+    """With images of one group only: finite scores or a ``ScoringError``, never NaN."""
+    feature_NCHW, group_N = example()
+    try:
+        score_C = _score(config, _batches(config, feature_NCHW, torch.zeros_like(group_N)))
+    except ScoringError:
+        return
+    require(bool(score_C.isfinite().all()), f"images of one group: scores {score_C.tolist()}")
+
+
+def check_repeatable(config: Spec) -> None:
+    """The same stream and images give the same scores, whatever the global random state."""
+    scores = []
+    for seed in (0, 1):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            scores.append(_score(config, _batches(config, *example())))
+    require(torch.equal(scores[0], scores[1]), f"two runs differ: {scores[0].tolist()}, {scores[1].tolist()}")
+
+
+def check_batch_order(config: Spec) -> None:
+    """The order in which batches arrive does not matter (to 1e-5, relative)."""
+    feature_NCHW, group_N = example()
+    rows = torch.nonzero(group_N >= 0).flatten()
+    batches = [(feature_NCHW[part], group_N[part]) for part in rows.split(24)]
+    forward_C, backward_C = _score(config, batches), _score(config, batches[::-1])
+    near = torch.allclose(forward_C, backward_C, rtol=TOLERANCE, atol=TOLERANCE)
+    require(near, f"batches backwards: {backward_C.tolist()} instead of {forward_C.tolist()}")
+
+
+def check_uses_group(config: Spec) -> None:
+    """A criterion that says it does not use the groups gives the same rows and scores when they are shuffled."""
+    if criteria.get(config.name).uses_group:  # type: ignore[attr-defined]
+        return
+    feature_NCHW, group_N = example()
+    other_N = group_N[torch.randperm(NUM_IMAGES, generator=torch.Generator().manual_seed(5))]
+    if _needs_features(config):
+        orders = [
+            type(_criterion(config)).scoring_order(config, groups, torch.Generator().manual_seed(4))
+            for groups in (group_N, other_N)
+        ]
+        same = [a.tolist() for a in orders[0]] == [b.tolist() for b in orders[1]]
+        require(same, "uses_group is False but scoring_order depends on the groups")
+    own_C = _score(config, _batches(config, feature_NCHW, group_N))
+    other_C = _score(config, _batches(config, feature_NCHW, other_N))
+    require(torch.equal(own_C, other_C), "uses_group is False but the scores depend on the groups")
+
+
+def check_scoring_order(config: Spec) -> None:
+    """Rows to score exist, come at most once, and have a known group where the criterion uses groups."""
+    if not _needs_features(config):
+        return
+    _, group_N = example()
+    cls = type(_criterion(config))
+    order = cls.scoring_order(config, group_N, torch.Generator().manual_seed(4))
+    rows = torch.cat(list(order))
+    require(len(rows) > 0, "scoring_order gives no rows")
+    require(len(rows.unique()) == len(rows), "scoring_order gives a row twice")
+    require(0 <= int(rows.min()) and int(rows.max()) < NUM_IMAGES, "scoring_order gives rows that do not exist")
+    require(not cls.uses_group or bool((group_N[rows] >= 0).all()), "scoring_order gives rows of unknown group")
+
+
+def check_duplicated_channels(config: Spec) -> None:
+    """Two channels with the same maps get the same score (criteria that read feature maps)."""
+    if not _needs_features(config):
+        return
+    score_C = _score(config, _batches(config, *example()))
+    near = torch.allclose(score_C[TWIN], score_C[TWIN_OF], rtol=TOLERANCE, atol=TOLERANCE)
+    require(near, f"the same maps score {score_C[TWIN_OF].item()} and {score_C[TWIN].item()}")
+
+
+def check_leaves_features_alone(config: Spec) -> None:
+    """``update`` does not write into the maps or groups it is given."""
+    batches = _batches(config, *example())
+    before = [(feature_NCHW.clone(), group_N.clone()) for feature_NCHW, group_N in batches]
+    _score(config, batches)
+    for old, new in zip(before, batches, strict=True):
+        require(torch.equal(old[0], new[0]) and torch.equal(old[1], new[1]), "update writes into its arguments")
+
+
+CHECKS: tuple[Callable[[Spec], None], ...] = (
+    check_config_round_trip,
+    check_one_finite_score_per_channel,
+    check_constant_features,
+    check_one_group,
+    check_repeatable,
+    check_batch_order,
+    check_uses_group,
+    check_scoring_order,
+    check_duplicated_channels,
+    check_leaves_features_alone,
+)
+"""Every check of this kit; each takes a criterion's config."""
+
+__all__ = ["CHECKS", "NotConforming", "example", *(check.__name__ for check in CHECKS)]

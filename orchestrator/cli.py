@@ -11,7 +11,7 @@ from orchestrator.console import emit, exit_codes, stdout
 
 app = typer.Typer(
     name="fatefront",
-    help="Find the accuracy-fairness trade-offs that channel pruning can buy, and how sure they are.",
+    help="Find the accuracy-fairness trade-offs that channel pruning can buy.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -63,7 +63,7 @@ def run(
     retry_failed: Annotated[bool, typer.Option(help="Run failed trials again.")] = False,
     json: Json = False,
 ) -> None:
-    """Run a sweep, or go on with it: the same command resumes, a larger space or budget extends."""
+    """Run a sweep or go on with it: the same command resumes, a larger one extends."""
     from orchestrator.run import RunOptions, go_on_command, render_run, run_space
 
     options = RunOptions(

@@ -66,8 +66,8 @@ def check_same_sweep(folder: Path, spec: SweepSpec, dataset: Dataset) -> None:
     ):
         if ours != theirs:
             raise UserError(
-                f"{folder} holds a sweep of other {what} ({old['sweep']}: {old['data']['name']} by "
-                f"{old['data']['attribute']}): choose another --out"
+                f"{folder} holds a sweep of other {what} ({old['sweep']}: {old['data']['name']} "
+                f"by {old['data']['attribute']}): choose another --out"
             )
 
 

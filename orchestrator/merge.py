@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
+
 from orchestrator.manifest import read_manifest
 from orchestrator.merge_events import join_results, new_openings, new_proposals
 from orchestrator.merge_nodes import copy_nodes, open_store
@@ -117,3 +119,20 @@ def _manifest(first: Mapping[str, Any], into: Path) -> dict[str, Any]:
     own = {"sweep_id": uuid.uuid4().hex[:16], "store": str((into / "store").absolute())}
     remote = str(first["tracking_uri"]).startswith("http")
     return dict(first) | own | {"tracking_uri": first["tracking_uri"] if remote else ""}
+
+
+def render_merge(document: dict[str, Any]) -> str:
+    """The result for people."""
+    seeds = ", ".join(map(str, document["seeds"]))
+    lines = [
+        f"{document['into']}: {document['num_done']} nodes done, {document['num_failed']} failed, "
+        f"{document['num_configurations']} configurations, seeds {seeds}",
+        f"{document['num_new']} new results, {document['num_nodes_copied']} nodes copied "
+        f"({document['num_bytes_copied'] / 1e6:.1f} MB), {document['num_without_weights']} without weights",
+    ]
+    for conflict in document["conflicts"]:
+        hashes = ", ".join(
+            f"{place}: {sha[:12]}" for place, sha in conflict["weights_sha256"].items()
+        )
+        lines.append(f"differs: {conflict['label']} ({hashes}); kept that of {conflict['kept']}")
+    return escape("\n".join([*lines, *document["problems"]]))

@@ -64,7 +64,7 @@ def plan_space(spec: SweepSpec, device: str | None = None) -> dict[str, Any]:
         "seconds_without_sharing": _rounded(alone),
         "seconds_on_the_wall": _rounded(shared / (resources.workers or 1)),
         "sharing": round(alone / shared, 2) if shared else None,
-        "assumes": f"{ASSUMED_FLOPS[device]:.0e} floating point operations a second and worker ({device})",
+        "assumes": f"{ASSUMED_FLOPS[device]:.0e} operations a second and worker ({device})",
         "notes": cost.notes,
     }
     return document
@@ -134,7 +134,8 @@ def render_plan(plan: dict[str, Any]) -> Table:
     bound = "" if plan["exact"] else "at most "
     table.add_row(
         "trials", f"{bound}{plan['num_trials']}",
-        f"{plan['num_baselines']} baselines, {plan['num_treatments']} treated, {plan['num_controls']} controls",
+        f"{plan['num_baselines']} baselines, {plan['num_treatments']} treated, "
+        f"{plan['num_controls']} controls",
     )  # fmt: skip
     table.add_row(
         "steps to compute", f"{plan['num_nodes']}", f"{plan['num_steps_without_sharing']}"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rich.markup import escape
 
 from trainables.errors import UserError
 
@@ -53,7 +54,7 @@ def predict(
     Args:
         model_folder: of `fatefront export`.
         table: CSV or Parquet, one row an image.
-        output: ``.csv`` or ``.parquet``; ``<table>-predictions`` with the table's suffix in the working folder if not given.
+        output: ``.csv`` or ``.parquet``; ``<table>.predictions.parquet`` beside the table if not given.
         root: what image paths are relative to; the table's folder if not given.
         image: the column of image paths.
         group: the column of group names, for models that need the group to predict.
@@ -70,7 +71,7 @@ def predict(
     from trainables.portable import load_portable
 
     if batch_size < 1:
-        raise UserError(f"--batch-size must be at least 1 but got {batch_size}")
+        raise UserError(f"the batch size must be at least 1 but got {batch_size}")
     table = Path(table)
     output = _output(table, output)
     model = load_portable(model_folder, _device(device))
@@ -129,15 +130,14 @@ def _device(device: str) -> str:
 
 def _output(table: Path, output: Path | str | None) -> Path:
     if output is None:
-        suffix = ".parquet" if table.suffix == ".parquet" else ".csv"
-        return Path(f"{table.stem}-predictions{suffix}")
+        return table.with_suffix(".predictions.parquet")
     path = Path(output)
     if path.suffix not in (".csv", ".parquet"):
-        raise UserError(f"--output must end in .csv or .parquet but got {str(path)!r}")
+        raise UserError(f"--to must end in .csv or .parquet but got {str(path)!r}")
     if path.exists() and table.exists() and path.samefile(table):
-        raise UserError(f"--output {path} is the table itself; choose another file")
+        raise UserError(f"--to {path} is the table itself; choose another file")
     if not path.parent.is_dir():
-        raise UserError(f"--output {path}: no such folder {str(path.parent)!r}")
+        raise UserError(f"--to {path}: no such folder {str(path.parent)!r}")
     return path
 
 
@@ -169,7 +169,7 @@ def _read(table: Path) -> pd.DataFrame:
 
 
 def _check_columns(frame: pd.DataFrame, image: str, added: list[str], table: Path) -> None:
-    _check_named(frame, image, "--image", table)
+    _check_named(frame, image, "image", table)
     taken = [name for name in added if name in frame.columns]
     if taken:
         raise UserError(
@@ -198,9 +198,9 @@ def _groups(
     if group is None:
         raise UserError(
             f"baseline {model.card.trial.baseline.name} needs each image's {model.card.attribute or 'group'} "
-            f"to predict: name its column with --group (values: {', '.join(model.card.groups)})"
+            f"to predict: name its column (`group`; values: {', '.join(model.card.groups)})"
         )
-    _check_named(frame, group, "--group", table)
+    _check_named(frame, group, "group", table)
     number = {name: position for position, name in enumerate(model.card.groups)}
     return np.array([number.get(str(value), -1) for value in frame[group]], dtype=np.int64)
 
@@ -256,3 +256,15 @@ def _write(frame: pd.DataFrame, output: Path) -> None:
     else:
         frame.to_csv(draft, index=False)
     draft.replace(output)
+
+
+def render_predict(document: dict[str, Any]) -> str:
+    """The result for people; at most 20 unusable images are named."""
+    lines = [
+        f"{document['num_predicted']} of {document['num_rows']} images predicted: {document['output']}"
+    ]
+    skipped = document["skipped"]
+    lines += [f"skipped row {s['row']}: {s['image']} ({s['reason']})" for s in skipped[:20]]
+    if len(skipped) > 20:
+        lines.append(f"and {len(skipped) - 20} more")
+    return escape("\n".join(lines))

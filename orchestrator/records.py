@@ -91,7 +91,8 @@ class Ledger:
             path = f"{store.root}/sweeps/{sweep_id}/events/{seq:08d}.json"
             if not store.put_if_absent(path, line) and store.fs.cat_file(path) != line:
                 raise UserError(
-                    f"{store.uri} holds another event {seq} of this sweep: another driver is at work"
+                    f"{store.uri} holds another event {seq} of this sweep: "
+                    "another driver is at work"
                 )
 
         for event in self.events:

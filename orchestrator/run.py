@@ -118,7 +118,8 @@ def run_space(options: RunOptions) -> dict[str, Any]:
         "tracking_uri": None if tracking_uri == "none" else tracking_uri,
         "tracking": tracked,
         "errors": [
-            f"{r['trial']['label']} (seed {r['trial']['seed']}): {r['error']['type']}: {r['error']['reason']}"
+            f"{r['trial']['label']} (seed {r['trial']['seed']}): "
+            f"{r['error']['type']}: {r['error']['reason']}"
             for r in records.values()
             if r["status"] == "failed"
         ],
@@ -131,7 +132,8 @@ def render_run(document: dict[str, Any]) -> Group:
     folder = document["folder"]
     lines = [
         f"{document['num_done']} trials done ({document['num_computed_now']} computed now in "
-        f"{duration(document['seconds'])}, {document['num_cached']} cached), {document['num_failed']} failed"
+        f"{duration(document['seconds'])}, {document['num_cached']} cached), "
+        f"{document['num_failed']} failed"
         + (
             f", {document['num_blocked']} cannot run because a trial before them failed"
             if document["num_blocked"]

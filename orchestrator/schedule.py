@@ -50,7 +50,7 @@ class Attempt:
 
 
 class Schedule:
-    """Hands out nodes and takes in their results; every change is in the ledger before it counts."""
+    """Hands out nodes, takes in results; every change is in the ledger before it counts."""
 
     def __init__(
         self,
@@ -202,7 +202,8 @@ class Schedule:
             if self.num_computed + self.num_open + len(new) > self.budget.trials:
                 if not self.tree.nodes:
                     raise UserError(
-                        f"--trials {self.budget.trials} is too few: the first configuration needs {len(new)} "
+                        f"--trials {self.budget.trials} is too few: the first configuration needs "
+                        f"{len(new)} "
                         "(its chain, its controls and its reference, for every seed)"
                     )
                 return []

@@ -141,12 +141,12 @@ class OptunaProposer:
             if configuration.key not in self._numbers:
                 entries.append(
                     Proposal(
-                        len(self.study.trials),
-                        proposal.parameters | {"n": n},
-                        configuration,
-                        "ancestor",
+                        number=len(self.study.trials),
+                        parameters=proposal.parameters | {"n": n},
+                        configuration=configuration,
+                        chosen_by="ancestor",
                         origin="ancestor",
-                    )  # fmt: skip
+                    )
                 )
                 self._enter(entries[-1])
         return entries

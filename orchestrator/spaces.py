@@ -65,7 +65,8 @@ def _module_of_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise UserError(f"search space: no such file {str(path)!r}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules.setdefault(path.stem, module)
     spec.loader.exec_module(module)

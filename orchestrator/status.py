@@ -88,7 +88,8 @@ def render_status(document: dict[str, Any]) -> Group:
         )
     )
     lines = [
-        f"best {name}: {b['value']:+.4f}  {b['configuration']} ({b['num_seeds']} seeds, validation)"
+        f"best {name}: {b['value']:+.4f}  {b['configuration']} "
+        f"({b['num_seeds']} seeds, validation)"
         for name, b in document["best"].items()
     ]
     lines += [f"failed: {e['trial']}: {e['type']}: {e['reason']}" for e in document["errors"]]

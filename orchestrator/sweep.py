@@ -55,7 +55,8 @@ class Resources:
             raise UserError(f"--gpus-per-trial must be below 1 or a whole number but got {gpus:g}")
         if gpus > 1:
             raise UserError(
-                f"--gpus-per-trial {gpus:g}: one trial on several GPUs is not available yet; use at most 1"
+                f"--gpus-per-trial {gpus:g}: one trial on several GPUs is not available yet; "
+                "use at most 1"
             )
         if num_gpus is not None and gpus > num_gpus:
             raise UserError(f"--gpus-per-trial {gpus:g}: this machine has {num_gpus} GPUs")
@@ -172,8 +173,9 @@ def _drive(
     import ray
     from ray import tune
 
+    from orchestrator.keep_workers import KeepWorkers
     from orchestrator.tune_searcher import TreeSearcher
-    from orchestrator.worker import CONTROLLER_CPUS, controller
+    from orchestrator.worker import bundles, controller
 
     workers, gpus, threads = (
         resources.workers or 1,
@@ -190,14 +192,16 @@ def _drive(
             "mode": spec.search.mode,
             "folder": str(folder.absolute()),
         }
-        child = {"CPU": threads - CONTROLLER_CPUS} | ({"GPU": gpus} if gpus else {})
-        bundles = tune.PlacementGroupFactory([{"CPU": CONTROLLER_CPUS}, child])
-        trainable = tune.with_resources(tune.with_parameters(controller, context=context), bundles)
-        searcher = TreeSearcher(schedule, first, progress)
+        trainable = tune.with_resources(
+            tune.with_parameters(controller, context=context),
+            lambda config: tune.PlacementGroupFactory(bundles(config["slot"], threads, gpus)),
+        )
+        searcher = TreeSearcher(schedule, first, progress, workers)
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
+                scheduler=KeepWorkers(),
                 num_samples=-1,
                 max_concurrent_trials=workers,
                 reuse_actors=True,

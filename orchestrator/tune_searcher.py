@@ -1,4 +1,4 @@
-"""Our schedule in the shape Ray Tune wants: a searcher that hands out nodes and takes in results."""
+"""Our schedule in the shape Ray Tune wants: a searcher that hands out nodes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 class TreeSearcher(Searcher):
     """`suggest` is the next ready node; None while parents run, `FINISHED` at the end."""
 
-    def __init__(self, schedule: Schedule, first: Attempt, progress: Progress) -> None:
+    def __init__(
+        self, schedule: Schedule, first: Attempt, progress: Progress, num_slots: int
+    ) -> None:
         super().__init__()
+        self._free = list(range(num_slots))[::-1]  # a stack: the slot used last is the warmest
+        self._slots: dict[str, int] = {}
         self._schedule = schedule
         self._first: Attempt | None = first
         self._progress = progress
@@ -32,6 +36,8 @@ class TreeSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """Tune's question for work."""
+        if not self._free:
+            return None
         try:
             attempt = self._first or self._schedule.next()
         except Exception as error:  # Tune would log it and go on for ever
@@ -43,8 +49,13 @@ class TreeSearcher(Searcher):
         if not isinstance(attempt, Attempt):
             return None
         self._keys[trial_id] = attempt.node.key
+        self._slots[trial_id] = self._free.pop()
         self._progress.tick(self._schedule)
-        return {"trial": attempt.node.trial.model_dump_json(), "key": attempt.node.key}
+        return {
+            "trial": attempt.node.trial.model_dump_json(),
+            "key": attempt.node.key,
+            "slot": self._slots[trial_id],
+        }
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -53,6 +64,7 @@ class TreeSearcher(Searcher):
         key = self._keys.pop(trial_id, None)
         if key is None:
             return
+        self._free.append(self._slots.pop(trial_id))
         try:
             self._take(key, result, error)
         except Exception as crash:

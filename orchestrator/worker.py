@@ -27,6 +27,18 @@ CONTROLLER_CPUS = 0.01
 LEAK_BYTES = 1 << 30
 """Growth of a child's memory over its first trial's at which it is replaced."""
 
+
+def bundles(slot: int, threads: int, gpus: float) -> list[dict[str, float]]:
+    """Placement of one trial: the controller's bundle and the child's; together ``threads`` CPUs.
+
+    Each slot asks for a slightly different split. Tune gives a pending trial any cached actor with
+    the same request and then removes the one still starting for it: with short trials all but one
+    worker would for ever be starting.
+    """
+    own = CONTROLLER_CPUS + slot * 1e-4
+    return [{"CPU": own}, {"CPU": round(threads - own, 4)} | ({"GPU": gpus} if gpus else {})]
+
+
 _children: dict[Any, tuple[Any, dict[str, float]]] = {}
 """Placement group -> its child and the memory it had after its first trial; lives in the reused
 controller.

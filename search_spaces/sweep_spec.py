@@ -52,7 +52,7 @@ class Search(Spec):
 
     @property
     def resolved_objectives(self) -> tuple[str, ...]:
-        """The default is Hardt's Eodd in corrected mode and the paper's signed one in paper mode."""
+        """By default Hardt's Eodd in corrected mode, the paper's signed one in paper mode."""
         fate = "fate_eodd" if self.mode == "paper" else "fate_eodd_hardt"
         return self.objectives or (fate, "f1")
 

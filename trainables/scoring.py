@@ -56,7 +56,8 @@ def _feed(
             if feature_NCHW.shape[2] * feature_NCHW.shape[3] == 1 and prune.site == "block":
                 raise ScoringError(
                     f"feature maps of {prune.layer} are 1 x 1 at image size "
-                    f"{trainer.data.dataset.image_size}: the cosine distance of one non-negative number is always 0; "
+                    f"{trainer.data.dataset.image_size}: the cosine distance of one non-negative "
+                    "number is always 0; "
                     "use larger images or an earlier layer"
                 )
             criterion.update(feature_NCHW, group_N[batch].to(feature_NCHW.device))  # type: ignore[attr-defined]

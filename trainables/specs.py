@@ -23,7 +23,7 @@ class Spec(BaseModel):
     )
 
     def key_fields(self) -> dict[str, Any]:
-        """Field values as they enter a key; overridden where a value names content kept elsewhere."""
+        """Field values as they enter a key; overridden where a value names content elsewhere."""
         return {field: getattr(self, field) for field in type(self).model_fields}
 
 

@@ -19,7 +19,7 @@ def stream_seed(seed: int, purpose: Purpose, iteration: int = 0, epoch: int = 0)
 
 
 def stream(seed: int, purpose: Purpose, iteration: int = 0, epoch: int = 0) -> torch.Generator:
-    """A CPU generator for one purpose; drawn on the CPU so that a GPU run sees the same numbers."""
+    """A CPU generator for one purpose, so that a GPU run sees the same numbers."""
     generator = torch.Generator()
     generator.manual_seed(stream_seed(seed, purpose, iteration, epoch))
     return generator

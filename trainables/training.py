@@ -150,7 +150,7 @@ class Trainer:
         return batches
 
     def train_batches(self, recipe: Recipe) -> Iterator[Batch]:
-        """The training split once, in order and without augmentation (for baselines that derive)."""
+        """The training split once, in order, not augmented (for baselines that derive)."""
         for rows in torch.from_numpy(self.data.dataset.indices(TRAIN)).split(recipe.batch_size):
             on_device = rows.to(self.data.device)
             yield Batch(

@@ -45,7 +45,7 @@ def identity(dataset: Dataset) -> DataIdentity:
 
 
 class _CrossEntropy(Baseline):
-    """Fine-tuning with plain cross-entropy whatever the baseline; inference stays the baseline's."""
+    """Fine-tuning with plain cross-entropy; inference stays the baseline's."""
 
     def __init__(self, baseline: Baseline) -> None:
         super().__init__(baseline.config, baseline.task)

@@ -191,7 +191,7 @@ def step_document(trial: Trial) -> dict[str, Any]:
 
 
 def uses_group(trial: Trial) -> bool:
-    """Whether this step reads the sensitive attribute; only then are the groups part of its key."""
+    """Whether this step reads the sensitive attribute; only then is it part of its key."""
     baseline = baselines.get(trial.baseline.name)
     if trial.prune is None:
         return bool(baseline.reads_group(trial.baseline))

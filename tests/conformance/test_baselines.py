@@ -4,6 +4,7 @@ from typing import ClassVar, Literal
 
 import pytest
 import torch
+from pydantic import create_model
 from torch import Tensor, nn
 
 from trainables.baselines.base import Baseline, Batch, cross_entropy
@@ -24,12 +25,9 @@ def test_baseline(name: str, check) -> None:
 
 
 def register(cls: type[Baseline], name: str) -> Spec:
-    class Config(Baseline.Config):
-        name: Literal[name] = name  # type: ignore[valid-type]
-
-    made = type(f"Made_{name}", (cls,), {"Config": Config, "name": name})
-    baselines._classes[name] = made
-    return Config()
+    config = create_model("Config", __base__=Baseline.Config, name=(Literal[name], name))
+    baselines._classes[name] = type(f"Made_{name}", (cls,), {"Config": config, "name": name})
+    return config()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from typing import ClassVar, Literal
 
 import pytest
 import torch
+from pydantic import create_model
 from torch import Tensor
 
 from trainables.conformance import NotConforming
@@ -45,14 +46,9 @@ class _Variance(Criterion):
 
 
 def register(cls: type[_Variance], name: str) -> Spec:
-    class Config(Criterion.Config):
-        name: Literal[name] = name  # type: ignore[valid-type]
-
-    cls.Config = Config  # type: ignore[misc,assignment]
-    cls = type(f"Made_{name}", (cls,), {})
-    criteria._classes[name] = cls
-    cls.name = name
-    return Config()
+    config = create_model("Config", __base__=Criterion.Config, name=(Literal[name], name))
+    criteria._classes[name] = type(f"Made_{name}", (cls,), {"Config": config, "name": name})
+    return config()
 
 
 class _NotANumber(_Variance):

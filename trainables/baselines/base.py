@@ -91,8 +91,7 @@ class Baseline:
         return ()
 
     def begin(self, model: Classifier, sources: Sequence[Classifier]) -> None:
-        """Called once before training with the models of ``sources``, on the device, in eval mode.
-        """
+        """Called once before training with the models of ``sources``, on the device, in eval mode."""
 
     def optimizer(self, model: Classifier, recipe: Recipe) -> torch.optim.Optimizer:
         """SGD with the recipe's settings over all parameters."""
@@ -128,8 +127,7 @@ class Baseline:
         return model(image_NCHW)
 
     def derive(self, model: Classifier, batches: Sequence[Batch]) -> None:
-        """Make this baseline out of its first source's weights, in place (only with ``derives``).
-        """
+        """Make this baseline out of its first source's weights, in place (only with ``derives``)."""
         raise NotImplementedError(f"{type(self).__name__} does not derive")
 
 

@@ -25,6 +25,7 @@ from trainables.specs import Spec
 TASK = Task(num_classes=3, num_groups=2)
 BACKBONE, IMAGE_SIZE, NUM_IMAGES = "resnet18", 32, 12
 NUM_STEPS = 3
+LEARNING_RATE = 1e-3
 
 
 def example() -> Batch:
@@ -56,43 +57,54 @@ def _empty(baseline: Baseline, plan: dict[str, dict]) -> Classifier:
 
 
 def begun(config: Spec, seed: int = 0) -> tuple[Baseline, Classifier]:
-    """A baseline before its first step, its sources (untrained) handed over."""
+    """A baseline before its first step; its sources had some steps on the example batch."""
     baseline = make(config)
+    sources = [
+        trained(source, example(), seed=seed + 1)[1].eval()
+        for source in type(baseline).sources(config)
+    ]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = backbones.get(BACKBONE)
         generator = torch.Generator().manual_seed(seed)
-        net = backbone.build(backbone.Config(), baseline.num_outputs(), generator)
-        model = Classifier(net)
+        model = Classifier(backbone.build(backbone.Config(), baseline.num_outputs(), generator))
         model.extra = baseline.extra_modules(model.head.in_features)
-        sources = [begun(source, seed + 1)[1].eval() for source in type(baseline).sources(config)]
     baseline.begin(model, sources)
     if baseline.derives:
         model.load_state_dict(sources[0].state_dict())
     return baseline, model
 
 
-def trained(config: Spec, batch: Batch, num_steps: int = NUM_STEPS) -> tuple[Baseline, Classifier, list[float]]:
-    """A baseline after some steps on one batch (or derived from it), and the loss before each step and after the last."""
-    baseline, model = begun(config)
-    losses = []
+def trained(
+    config: Spec, batch: Batch, *, seed: int = 0, num_steps: int = NUM_STEPS
+) -> tuple[Baseline, Classifier, list[float]]:
+    """A baseline after some steps on one batch, or derived from it.
+
+    The third result is the loss at each step; the last is the loss after ``num_steps`` updates.
+    """
+    baseline, model = begun(config, seed)
+    losses: list[float] = []
     with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
         if baseline.derives:
-            torch.manual_seed(0)
             baseline.derive(model, [batch])
-        else:
-            optimizer = baseline.optimizer(model, config.training)  # type: ignore[attr-defined]
-            model.train()
-            for _ in range(num_steps + 1):
-                torch.manual_seed(0)  # the same dropout in every step, so that losses can be compared
-                logs = baseline.step(model, batch, optimizer, torch.autocast("cpu", enabled=False))
-                model.apply_masks()
-                require("loss" in logs, f"step must return its loss, got {sorted(logs)}")
-                require(
-                    all(not v.requires_grad and v.numel() == 1 for v in logs.values()),
-                    "step must return detached scalars",
-                )
-                losses.append(float(logs["loss"]))
+            return baseline, model, losses
+        # a small rate: what is checked is the direction of the descent, not the recipe
+        recipe = config.training.model_copy(  # type: ignore[attr-defined]
+            update={"learning_rate": min(config.training.learning_rate, LEARNING_RATE)}  # type: ignore[attr-defined]
+        )
+        optimizer = baseline.optimizer(model, recipe)
+        model.train()
+        for _ in range(num_steps + 1):
+            torch.manual_seed(seed)  # the same dropout in every step: losses can be compared
+            logs = baseline.step(model, batch, optimizer, torch.autocast("cpu", enabled=False))
+            model.apply_masks()
+            require("loss" in logs, f"step must return its loss, got {sorted(logs)}")
+            require(
+                all(not value.requires_grad and value.numel() == 1 for value in logs.values()),
+                "step must return detached scalars",
+            )
+            losses.append(float(logs["loss"]))
     return baseline, model, losses
 
 

@@ -53,12 +53,19 @@ class Criterion(ABC):
     ) -> list[Tensor]:
         """Rows of the training split to score, one index tensor a batch; groups may be unknown
         (-1).
+
+        A criterion that does not use the groups scores rows of unknown group too: to leave them
+        out would read the groups, which are not in its key.
         """
-        known = torch.nonzero(group_N >= 0).flatten()
-        return list(known[torch.randperm(len(known), generator=generator)].split(128))
+        rows = torch.arange(len(group_N))
+        if cls.uses_group:
+            rows = rows[group_N >= 0]
+        return list(rows[torch.randperm(len(rows), generator=generator)].split(128))
 
     def update(self, feature_NCHW: Tensor, group_N: Tensor) -> None:
-        """Take in one batch of the site's feature maps (float32) with known groups."""
+        """Take in one batch of the site's feature maps (float32); groups are known where
+        ``uses_group``.
+        """
 
     @abstractmethod
     def score(self) -> Tensor:

@@ -158,8 +158,7 @@ class SNNL(Criterion):
         return batches
 
     def update(self, feature_NCHW: Tensor, group_N: Tensor) -> None:
-        """Add one batch, weighted by its images; one-group batches say nothing and are left out.
-        """
+        """Add one batch, weighted by its images; one-group batches say nothing and are left out."""
         counts = torch.bincount(group_N, minlength=self.context.num_groups)
         present = counts[counts > 0]
         if len(present) < 2 or int(present.min()) < self.config.min_group:
@@ -180,7 +179,8 @@ class SNNL(Criterion):
         """Mean over batches; negated where the highest are to go."""
         if self._weight == 0:
             raise ScoringError(
-                f"snnl: no batch of {self.config.batch_size} holds two groups of {self.config.min_group} images"
+                f"snnl: no batch of {self.config.batch_size} holds two groups of "
+                f"{self.config.min_group} images"
             )
         score_C = (self._sum_C / self._weight).float()
         return -score_C if self.config.direction == "highest" else score_C

@@ -1,4 +1,6 @@
-"""What a sweep gives away: the front as files and as a page, its models, and the test figures, opened once."""
+"""What a sweep gives away: the front as files and as a page, its models, and the test figures,
+opened once.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ NOT_READ = "the test split was not read"
 def export_sweep(
     folder: Path, to: Path, *, objectives: Sequence[str] | None = None, open_test: bool = True
 ) -> dict[str, Any]:
-    """Export the Pareto front of a sweep: tables, an interactive page, models; opens the members' test split.
+    """Export the Pareto front of a sweep: tables, an interactive page, models; opens the members'
+    test split.
 
     Members and their order come from validation alone; ``test_*`` columns are added afterwards.
 
@@ -43,8 +46,8 @@ def export_sweep(
         A document of ``schemas/export.json``.
 
     Raises:
-        UserError: no sweep, an unknown objective, nothing on the front, or the test split is to be opened while a
-            driver is at work.
+        UserError: no sweep, an unknown objective, nothing on the front, or the test split is to be
+            opened while a driver is at work.
     """
     manifest, spec = read_manifest(folder), read_sweep(folder)
     records = load_records(folder)
@@ -124,7 +127,9 @@ def _open(
     folder: Path, front: Front, records: Mapping[str, Any], store: Store, spec: SweepSpec,
     manifest: Mapping[str, Any],
 ) -> tuple[Opened | None, list[str]]:  # fmt: skip
-    """Test figures, or why there are none: without the data set the front is exported without them."""
+    """Test figures, or why there are none: without the data set the front is exported without
+    them.
+    """
     from trainables.data.load import load_dataset
 
     try:
@@ -157,7 +162,10 @@ def _added_columns(
 def _front_notes(front: Front, opened: bool) -> list[str]:
     if not opened:
         return list(front.notes)
-    own = "members and their order come from the validation split; test_* columns were opened by this export"
+    own = (
+        "members and their order come from the validation split; "
+        "test_* columns were opened by this export"
+    )
     return [own, *(note for note in front.notes if NOT_READ not in note)]
 
 
@@ -166,7 +174,8 @@ def _adaptive_note(added: Sequence[Mapping[str, Any]]) -> list[str]:
     if not num:
         return []
     return [
-        f"{num} of {len(added)} members were computed after the test split had been opened: flagged adaptive, "
+        f"{num} of {len(added)} members were computed after the test split had been opened: "
+        f"flagged adaptive, "
         "their test figures are no longer those of an untouched split"
     ]
 
@@ -174,7 +183,9 @@ def _adaptive_note(added: Sequence[Mapping[str, Any]]) -> list[str]:
 def _write_tables(
     to: Path, front: Front, added: Sequence[Mapping[str, Any]], notes: Sequence[str]
 ) -> None:
-    """``front.csv`` and ``front.json`` of the sweep with the export's columns, and the same as Parquet."""
+    """``front.csv`` and ``front.json`` of the sweep with the export's columns, and the same as
+    Parquet.
+    """
     import pandas as pd
 
     write_front(to, front)
@@ -207,7 +218,8 @@ def render_export(document: dict[str, Any]) -> str:
     """The result for people."""
     test = document["test"]
     lines = [
-        f"{len(document['members'])} configurations on the front of {' and '.join(document['objectives'])}, "
+        f"{len(document['members'])} configurations on the front of "
+        f"{' and '.join(document['objectives'])}, "
         f"hypervolume {document['hypervolume']:.4f}",
         *document["files"],
         f"{len(document['models'])} models in {document['to']}/models",
@@ -215,6 +227,7 @@ def render_export(document: dict[str, Any]) -> str:
     ]
     if test["opened"]:
         lines.append(
-            f"test split of {test['num_keys']} nodes read, {test['num_newly_opened']} for the first time"
+            f"test split of {test['num_keys']} nodes read, {test['num_newly_opened']} for the "
+            f"first time"
         )
     return escape("\n".join([*lines, *document["notes"]]))

@@ -26,7 +26,9 @@ def model_name(trial: Mapping[str, Any]) -> str:
 
 
 def model_names(keys: Sequence[str], records: Records) -> dict[str, str]:
-    """Key -> folder name; configurations that read alike get the beginning of their key as well."""
+    """Key -> folder name; configurations that read alike get the beginning of their key as
+    well.
+    """
     plain = {key: model_name(records[key]["trial"]) for key in keys}
     taken = list(plain.values())
     return {
@@ -40,7 +42,8 @@ def model_names(keys: Sequence[str], records: Records) -> dict[str, str]:
 def export_models(
     keys: Sequence[str], records: Records, store: Store, to: Path, extra: Mapping[str, Any]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Write each node's model under ``to``; returns (models written, models that are gone and why).
+    """Write each node's model under ``to``; returns (models written, models that are gone and
+    why).
 
     Args:
         keys: nodes.

@@ -1,6 +1,8 @@
-"""The front as one interactive page that works offline: F1 against FATE, with hover, seeds, and a table of the members.
+"""The front as one interactive page that works offline: F1 against FATE, with hover, seeds, and a
+table of the members.
 
-Everything that was measured is drawn: members coloured and joined, the rest grey by role. Text of the sweep is escaped.
+Everything that was measured is drawn: members coloured and joined, the rest grey by role. Text of
+the sweep is escaped.
 """
 
 from __future__ import annotations
@@ -44,7 +46,9 @@ class Page:
 
 
 def axes(objectives: Sequence[str]) -> tuple[str, str]:
-    """Figures on the horizontal and the vertical axis: a FATE, and F1 unless two FATEs were asked for."""
+    """Figures on the horizontal and the vertical axis: a FATE, and F1 unless two FATEs were asked
+    for.
+    """
     fates = [name for name in objectives if name != "f1"]
     if len(fates) == 2 and "f1" not in objectives:
         return fates[0], fates[1]
@@ -150,13 +154,15 @@ def _figure(front: Front, records: Records) -> Figure:
     if front.knee is not None and front.members[front.knee] in members:
         point = front.members[front.knee].aggregate
         figure.add_annotation(
-            x=point.figures[x], y=point.figures[y], text="knee", showarrow=True, arrowhead=0, ax=34, ay=-34,
+            x=point.figures[x], y=point.figures[y], text="knee", showarrow=True,
+            arrowhead=0, ax=34, ay=-34,
             arrowcolor=INK, font={"color": INK, "size": 13}, bgcolor="rgba(255,255,255,.8)",
         )  # fmt: skip
     if x.startswith("fate"):
         figure.add_vline(x=0, line={"color": GREY, "width": 1, "dash": "dot"})
         figure.add_annotation(
-            x=0, y=1, yref="paper", text="reference: FATE 0", showarrow=False, xanchor="left", yanchor="bottom",
+            x=0, y=1, yref="paper", text="reference: FATE 0", showarrow=False,
+            xanchor="left", yanchor="bottom",
             font={"size": 11, "color": "#52606D"},
         )  # fmt: skip
     _layout(figure, x, y)
@@ -179,7 +185,7 @@ def _points(
 
     points = [member.aggregate for member in members]
     marker: dict[str, Any] = {"symbol": SYMBOLS[role], "size": 9, "color": GREY, "opacity": 0.55}
-    error: dict[str, Any] = {"thickness": 0.8, "width": 0, "color": "rgba(138,143,152,.35)"}
+    error: dict[str, Any] = {"visible": False}  # bars of all would hide the members'
     if on_front:
         marker = {
             "symbol": SYMBOLS[role], "size": 14, "color": COLOURS[role],
@@ -240,7 +246,9 @@ def _each_seed(members: Sequence[Member], x: str, y: str) -> Scatter:
 
 
 def hover(point: Aggregate, records: Records, fate: str) -> str:
-    """What is shown beside a point: figures, each group's F1, what happened to the groups, each seed."""
+    """What is shown beside a point: figures, each group's F1, what happened to the groups, each
+    seed.
+    """
     trial = point.trial
     ratio = "" if trial["ratio"] is None else f" · ratio {trial['ratio']:g}"
     site = "" if trial["site"] is None else f" · site {escape(trial['site'])}"
@@ -255,7 +263,8 @@ def hover(point: Aggregate, records: Records, fate: str) -> str:
         )
     )
     return (
-        f"<b>{escape(trial['label'])}</b><br>{escape(trial['role'])} · n = {trial['n']}{ratio}{site}"
+        f"<b>{escape(trial['label'])}</b><br>{escape(trial['role'])} · n = "
+        f"{trial['n']}{ratio}{site}"
         f"<br>F1 {_figure_text(point.figures['f1'])} · FATE {_figure_text(point.figures[fate])}"
         f"<br>F1 by group: {groups}<br>groups: {escape(', '.join(dict.fromkeys(point.tags)))}"
         f"<br>{len(point.seeds)} seed{'' if len(point.seeds) == 1 else 's'}{seeds}"
@@ -268,7 +277,8 @@ def _figure_text(value: float | None) -> str:
 
 def _layout(figure: Figure, x: str, y: str) -> None:
     axis = {
-        "gridcolor": PALE, "zeroline": False, "linecolor": GREY, "showline": True, "ticks": "outside",
+        "gridcolor": PALE, "zeroline": False, "linecolor": GREY, "showline": True,
+        "ticks": "outside",
         "tickcolor": GREY, "title": {"standoff": 12},
     }  # fmt: skip
     figure.update_layout(
@@ -301,7 +311,8 @@ _TEMPLATE = """<!DOCTYPE html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>
-body {{ margin: 0 auto; max-width: 1180px; padding: 28px 24px 40px; background: white; color: {ink};
+body {{ margin: 0 auto; max-width: 1280px; padding: 28px 24px 40px; background: white;
+  color: {ink};
   font: 16px/1.5 system-ui, "Segoe UI", Roboto, Helvetica, Arial, sans-serif; }}
 h1 {{ font-size: 1.6rem; line-height: 1.2; margin: 0; }}
 h2 {{ font-size: 1.15rem; margin: 32px 0 8px; }}
@@ -313,13 +324,15 @@ dd {{ margin: 0; font-weight: 600; font-variant-numeric: tabular-nums; }}
 figure {{ margin: 8px 0; }}
 figcaption, .small {{ font-size: .88rem; color: #52606D; }}
 .wide {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; width: 100%; font-size: .88rem; font-variant-numeric: tabular-nums; }}
+table {{ border-collapse: collapse; width: 100%; font-size: .88rem;
+  font-variant-numeric: tabular-nums; }}
 caption {{ text-align: left; font-size: .88rem; color: #52606D; padding-bottom: 8px; }}
-th, td {{ padding: 7px 10px; border-bottom: 1px solid {pale}; text-align: right; white-space: nowrap; }}
-thead th {{ vertical-align: bottom; border-bottom: 2px solid {ink}; }}
+th, td {{ padding: 7px 8px; border-bottom: 1px solid {pale}; text-align: right;
+  white-space: nowrap; }}
+thead th {{ vertical-align: bottom; white-space: normal; border-bottom: 2px solid {ink}; }}
 th:first-child, td.text, th.text {{ text-align: left; }}
 tbody th {{ font-weight: 600; }}
-td.text {{ white-space: normal; }}
+td.tags {{ white-space: normal; min-width: 12em; }}
 .mark {{ display: inline-block; margin-left: 6px; padding: 0 7px; border: 1px solid currentColor;
   border-radius: 9px; font-size: .74rem; font-weight: 400; }}
 li {{ margin: 3px 0; }}
@@ -334,8 +347,9 @@ li {{ margin: 3px 0; }}
 <dl>{facts}</dl>
 <figure>
 <div role="img" aria-label="{label}">{plot}</div>
-<figcaption>Large marks: a configuration, F1 as the mean over seeds and FATE of the seed means. Bars: one standard
-deviation over seeds. Small open marks: each seed by itself. The line bounds what the members dominate.</figcaption>
+<figcaption>Large marks: a configuration, F1 as the mean over seeds and FATE of the seed means.
+Bars of members: one standard deviation over seeds. Small open marks: each seed by itself.
+The line bounds what the members dominate.</figcaption>
 </figure>
 <h2>Members of the front</h2>
 <div class="wide" tabindex="0" role="region" aria-label="Table of the members">{table}</div>

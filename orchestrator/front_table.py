@@ -1,4 +1,6 @@
-"""The members of a front as an accessible HTML table; best in the first objective first, by validation."""
+"""The members of a front as an accessible HTML table; best in the first objective first, by
+validation.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,10 @@ def members_table(front: Front, records: Records, added: Sequence[Mapping[str, A
         _row(member, records, more, fates, is_knee=number == front.knee)
         for number, (member, more) in enumerate(zip(front.members, added, strict=True))
     )
-    caption = "Validation figures: mean over seeds ± one standard deviation; FATE is that of the seed means."
+    caption = (
+        "Validation figures: mean over seeds ± one standard deviation; "
+        "FATE is that of the seed means."
+    )
     if has_test:
         caption += " Test figures were opened by this export and chose nothing."
     return (
@@ -87,12 +92,12 @@ def _row(
     cells += [_with_sd(point, fate) for fate in fates]
     cells += [_number(value) for value in group_f1(point, records).values()]
     tags = escape(", ".join(dict.fromkeys(point.tags)))
-    size = "–" if member.num_params is None else f"{member.num_params:,}"
+    size = "–" if member.num_params is None else f"{member.num_params / 1e6:.2f} M"
     tested = ["test_f1", *(f"test_{fate}" for fate in fates)] if "test_num_seeds" in more else []
     return (
         f'<tr><th scope="row">{name}</th><td class="text">{escape(trial["role"])}</td>'
         + "".join(f"<td>{cell}</td>" for cell in cells)
-        + f'<td class="text">{tags}</td><td>{size}</td>'
+        + f'<td class="text tags">{tags}</td><td>{size}</td>'
         + "".join(f"<td>{_number(more[column])}</td>" for column in tested)
         + "</tr>"
     )

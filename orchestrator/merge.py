@@ -1,7 +1,8 @@
 """Join sweeps that were run elsewhere: shards by baseline or seed, hosts that are wiped.
 
-Records are joined first (they stay valid without their weights), node files are copied with their checksums verified.
-The target is an ordinary sweep folder: `status`, `export` and `run` work on it. Merging again changes nothing.
+Records are joined first (they stay valid without their weights), node files are copied with their
+checksums verified. The target is an ordinary sweep folder: `status`, `export` and `run` work on
+it. Merging again changes nothing.
 """
 
 from __future__ import annotations
@@ -28,21 +29,21 @@ LEFT_BY_A_STOPPED_MERGE = {".lock", "events.jsonl", "sweep.yaml"}
 def merge_sweeps(folders: Sequence[Path], into: Path, *, weights: bool = True) -> dict[str, Any]:
     """Join the records of sweeps into one folder, which is made or extended.
 
-    Of several results of one key a success counts before a failure, then the earliest; what the target holds
-    already stays. Results of one key that differ are listed under ``conflicts``.
+    Of several results of one key a success counts before a failure, then the earliest; what the
+    target holds already stays. Results of one key that differ are listed under ``conflicts``.
 
     Args:
         folders: the sweeps; at least one.
         into: the target.
-        weights: copy node files; without them children of these nodes compute them again, and their
-            test predictions stay behind.
+        weights: copy node files; without them children of these nodes compute them again, and
+            their test predictions stay behind.
 
     Returns:
         A document of ``schemas/merge.json``.
 
     Raises:
-        UserError: a folder has no sweep, the sweeps are of different data, backbone, recipe or mode, or a driver
-            is at work in the target.
+        UserError: a folder has no sweep, the sweeps are of different data, backbone, recipe or
+            mode, or a driver is at work in the target.
     """
     sources = [Source.read(folder) for folder in folders if folder.resolve() != into.resolve()]
     if not sources:
@@ -109,7 +110,9 @@ def merge_sweeps(folders: Sequence[Path], into: Path, *, weights: bool = True) -
 
 
 def _holds(events: list[dict[str, Any]], key: str, kind: str) -> bool:
-    """Whether the target's ledger says as much of a node already: a success, or a failure where this is one."""
+    """Whether the target's ledger says as much of a node already: a success, or a failure where
+    this is one.
+    """
     kinds = ("done",) if kind == "done" else ("done", "failed")
     return any(event["event"] in kinds and event["key"] == key for event in events)
 
@@ -128,7 +131,8 @@ def render_merge(document: dict[str, Any]) -> str:
         f"{document['into']}: {document['num_done']} nodes done, {document['num_failed']} failed, "
         f"{document['num_configurations']} configurations, seeds {seeds}",
         f"{document['num_new']} new results, {document['num_nodes_copied']} nodes copied "
-        f"({document['num_bytes_copied'] / 1e6:.1f} MB), {document['num_without_weights']} without weights",
+        f"({document['num_bytes_copied'] / 1e6:.1f} MB), {document['num_without_weights']} "
+        f"without weights",
     ]
     for conflict in document["conflicts"]:
         hashes = ", ".join(

@@ -16,8 +16,8 @@ def join_results(
 ) -> tuple[dict[str, Event], list[dict[str, Any]]]:
     """Key -> the event that holds, and the keys whose results differ.
 
-    A success counts before a failure, then the earliest. With ``has_target`` the first sweep is the target, and what
-    is done there stays: its store has those weights.
+    A success counts before a failure, then the earliest. With ``has_target`` the first sweep is
+    the target, and what is done there stays: its store has those weights.
     """
     found: dict[str, list[tuple[int, Event]]] = {}
     for number, source in enumerate(sweeps):
@@ -37,10 +37,11 @@ def join_results(
             compared = event["compares_with"] | compared
         winners[key] = done[kept] | {"compares_with": compared}
         if any(event["result"] != done[kept]["result"] for event in done.values()):
+            trial = done[kept]["trial"]
             conflicts.append(
                 {
                     "key": key,
-                    "label": f"{done[kept]['trial']['label']} (seed {done[kept]['trial']['seed']})",
+                    "label": f"{trial['label']} (seed {trial['seed']})",
                     "kept": str(sweeps[kept].folder),
                     "weights_sha256": {
                         str(sweeps[number].folder): event["result"]["model"]["weights_sha256"]
@@ -63,9 +64,11 @@ def _first_of_each(candidates: Sequence[tuple[int, Event]]) -> dict[int, Event]:
 def new_proposals(
     sweeps: Sequence[Source], renamings: Sequence[Renaming], spec: SweepSpec, held: Sequence[Event]
 ) -> list[Event]:
-    """Proposals in the words of the joined space, numbered on from those the target holds, one a configuration.
+    """Proposals in the words of the joined space, numbered on from those the target holds, one a
+    configuration.
 
-    Into an empty target the first sweep's come over as they are, repeats included: its sampler's history goes on.
+    Into an empty target the first sweep's come over as they are, repeats included: its sampler's
+    history goes on.
     """
     old = [Proposal.from_event(event) for event in held if event["event"] == "proposal"]
     known = {p.configuration.key for p in old if in_space(spec, p)}

@@ -12,7 +12,8 @@ from typing import Any
 from trainables.store import NODE, Store, StoreError
 
 PATH = re.compile(r"(sealed/)?[0-9a-f]{12}/[A-Za-z0-9_.-]+")
-"""What a file's path inside its node looks like; a store from elsewhere must not write anywhere else."""
+"""What a file's path inside its node looks like; a store from elsewhere must not write anywhere
+else."""
 
 
 @dataclass
@@ -50,7 +51,9 @@ def copy_nodes(
     *,
     weights: bool,
 ) -> Copied:
-    """Bring the nodes of finished trials into the target's store, each from the store that has the weights of its record."""
+    """Bring the nodes of finished trials into the target's store, each from the store that has the
+    weights of its record.
+    """
     copied = Copied()
     for key, event in events.items():
         if event["event"] != "done":

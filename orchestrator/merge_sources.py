@@ -69,7 +69,8 @@ def check_mergeable(first: Source, other: Source) -> None:
     ):
         if a != b:
             raise UserError(
-                f"{other.folder} cannot be merged with {first.folder}: other {what} ({_differs(b, a)})"
+                f"{other.folder} cannot be merged with {first.folder}: other {what} "
+                f"({_differs(b, a)})"
             )
 
 

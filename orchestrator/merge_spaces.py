@@ -1,4 +1,6 @@
-"""The search space that holds several: union of seeds, controls and iterations; templates that differ as ``one_of``."""
+"""The search space that holds several: union of seeds, controls and iterations; templates that
+differ as ``one_of``.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,8 @@ Renaming = dict[str, tuple[Template, Template]]
 def union(specs: Sequence[SweepSpec]) -> tuple[SweepSpec, list[Renaming]]:
     """The space that holds every space's trials, and how each one's parameters are called in it.
 
-    Where both baselines and pruning arms differ the union is their product, which is more than was asked for before.
-    All but the templates, seeds, controls and iterations is the first one's.
+    Where both baselines and pruning arms differ the union is their product, which is more than was
+    asked for before. All but the templates, seeds, controls and iterations is the first one's.
     """
     first = specs[0]
     templates = {field: _union([getattr(spec, field) for spec in specs]) for field in FIELDS}
@@ -74,7 +76,9 @@ def renamed(event: Mapping[str, Any], renaming: Renaming) -> dict[str, Any]:
 def _rename(
     parameters: dict[str, Any], field: str, old: Template, new: Template
 ) -> dict[str, Any]:
-    """Names grow along the path taken (``prune.snnl.ratio``); only their beginning differs between two spaces."""
+    """Names grow along the path taken (``prune.snnl.ratio``); only their beginning differs between
+    two spaces.
+    """
     if _identity(old) == _identity(new) or not isinstance(new, OneOf):
         return parameters
     option: Template = old

@@ -1,4 +1,5 @@
-"""Logits of an exported model for one's own table of images; what it writes, `fatefront evaluate` reads.
+"""Logits of an exported model for one's own table of images; what it writes, `fatefront evaluate`
+reads.
 
 Shape legend: N images, K classes.
 """
@@ -46,15 +47,18 @@ def predict(
     device: str = "auto",
     workers: int = 4,
 ) -> dict[str, Any]:
-    """Predict every image of a table and write the table back with the predictions beside its columns.
+    """Predict every image of a table and write the table back with the predictions beside its
+    columns.
 
-    The columns added are ``logit_<class>``, ``p_<class>`` (softmax; they add up to 1) and ``y_pred`` (name of the
-    class with the highest logit). Images that cannot be read are named in the result and left out of the output.
+    The columns added are ``logit_<class>``, ``p_<class>`` (softmax; they add up to 1) and
+    ``y_pred`` (name of the class with the highest logit). Images that cannot be read are named in
+    the result and left out of the output.
 
     Args:
         model_folder: of `fatefront export`.
         table: CSV or Parquet, one row an image.
-        output: ``.csv`` or ``.parquet``; ``<table>.predictions.parquet`` beside the table if not given.
+        output: ``.csv`` or ``.parquet``; ``<table>.predictions.parquet`` beside the table if not
+            given.
         root: what image paths are relative to; the table's folder if not given.
         image: the column of image paths.
         group: the column of group names, for models that need the group to predict.
@@ -66,7 +70,8 @@ def predict(
         A document of ``schemas/predict.json``.
 
     Raises:
-        UserError: no such model, file or column, columns that would be overwritten, not one usable image.
+        UserError: no such model, file or column, columns that would be overwritten, not one usable
+            image.
     """
     from trainables.portable import load_portable
 
@@ -96,7 +101,8 @@ def predict(
             rows += batch.rows
     if not rows:
         raise UserError(
-            f"not one of the {len(paths)} images of {table} can be read; the first: {problems[0][1]} "
+            f"not one of the {len(paths)} images of {table} can be read; the first: "
+            f"{problems[0][1]} "
             f"({paths[problems[0][0]]!r} under {folder}; --root names another folder)"
         )
     _write(_with_predictions(frame.iloc[rows], np.concatenate(parts), model.classes), output)
@@ -197,7 +203,8 @@ def _groups(
         return None
     if group is None:
         raise UserError(
-            f"baseline {model.card.trial.baseline.name} needs each image's {model.card.attribute or 'group'} "
+            f"baseline {model.card.trial.baseline.name} needs each image's "
+            f"{model.card.attribute or 'group'} "
             f"to predict: name its column (`group`; values: {', '.join(model.card.groups)})"
         )
     _check_named(frame, group, "group", table)
@@ -261,7 +268,8 @@ def _write(frame: pd.DataFrame, output: Path) -> None:
 def render_predict(document: dict[str, Any]) -> str:
     """The result for people; at most 20 unusable images are named."""
     lines = [
-        f"{document['num_predicted']} of {document['num_rows']} images predicted: {document['output']}"
+        f"{document['num_predicted']} of {document['num_rows']} images predicted: "
+        f"{document['output']}"
     ]
     skipped = document["skipped"]
     lines += [f"skipped row {s['row']}: {s['image']} ({s['reason']})" for s in skipped[:20]]

@@ -50,7 +50,9 @@ def opened_keys(events: Iterable[Mapping[str, Any]]) -> set[str]:
 
 
 def adaptive_keys(events: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Nodes that finished after a test split had been looked at: somebody may have learned from it."""
+    """Nodes that finished after a test split had been looked at: somebody may have learned from
+    it.
+    """
     first = min((e["seq"] for e in events if e["event"] == "test_opened"), default=None)
     if first is None:
         return set()
@@ -86,7 +88,8 @@ def open_test(
 ) -> Opened:
     """Test figures of the configurations that ``keys`` belong to; the ledger is written first.
 
-    Means over the seeds whose node and reference can be read, and FATE of those means, as on validation.
+    Means over the seeds whose node and reference can be read, and FATE of those means, as on
+    validation.
 
     Raises:
         UserError: a driver is at work in the folder.
@@ -116,14 +119,17 @@ def open_test(
 def _with_test(
     key: str, record: Mapping[str, Any], store: Store, dataset: Dataset, mode: str
 ) -> dict[str, Any]:
-    """The record with its test figures where those of validation stood, so that both aggregate alike."""
+    """The record with its test figures where those of validation stood, so that both aggregate
+    alike.
+    """
     from trainables.measurement import measure_node
     from trainables.predictions import FILES, Predictions
 
     stored = Predictions.from_bytes(store.read(key, FILES["test"])).digest()
     if stored != record["result"]["model"]["predictions_sha256"]["test"]:
         raise StoreError(
-            f"test predictions of node {key} are not those of its record (computed again elsewhere?)"
+            f"test predictions of node {key} are not those of its record (computed again "
+            f"elsewhere?)"
         )
     measured = measure_node(store, key, dataset, mode, splits=("test",))
     result = {"metrics": {"validation": measured["metrics"]["test"]}}

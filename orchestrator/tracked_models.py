@@ -8,7 +8,6 @@ Shape legend: N images, C colour channels, H height, W width.
 from __future__ import annotations
 
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -135,8 +134,7 @@ class ModelTracking:
         with torch.inference_mode():
             output_NK = net(example_NCHW).numpy()
         try:
-            with self._as_default(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with self._as_default():
                 mlflow.pytorch.log_model(
                     net,
                     name="net",
@@ -185,7 +183,7 @@ class ModelTracking:
         }
         self.client.create_model_version(
             self.name,
-            source=f"models:/{logged.model_id}",
+            source=logged.artifact_location,
             run_id=run_id,
             tags=tags,
             model_id=logged.model_id,
@@ -205,8 +203,8 @@ def exportable(portable: PortableModel) -> torch.nn.Module:
             super().__init__()
             mean, std = normalisation(portable.card.normalise)
             self.model = portable.model
-            self.register_buffer("mean", torch.tensor(mean).reshape(1, 3, 1, 1))
-            self.register_buffer("std", torch.tensor(std).reshape(1, 3, 1, 1))
+            self.mean = torch.nn.Buffer(torch.tensor(mean).reshape(1, 3, 1, 1))
+            self.std = torch.nn.Buffer(torch.tensor(std).reshape(1, 3, 1, 1))
 
         def forward(self, image_NCHW: torch.Tensor) -> torch.Tensor:
             group_N = torch.full((image_NCHW.shape[0],), -1, dtype=torch.int64)

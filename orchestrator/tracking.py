@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import hashlib
 import io
 import json
 import logging
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -141,14 +143,21 @@ class _Sync:
             raise TrackingError(
                 f"the run of sweep {self.sweep_id} was deleted in {self.uri}: restore it, or track elsewhere"
             )
-        params = sweep_params(self.spec)
-        changed = [k for k, v in params.items() if run.data.params.get(k, v) != v]
-        tags = {"fatefront.changed_params": " ".join(changed)[:MAX_TAG]} if changed else {}
-        missing = {k: v for k, v in params.items() if k not in run.data.params}
-        self._log(run.info.run_id, params=missing, tags=tags)
-        if missing or changed or not run.data.params:
-            self.client.log_artifact(run.info.run_id, str(self.folder / "sweep.yaml"))
+        self._sweep_file(run)
         return str(run.info.run_id)
+
+    def _sweep_file(self, run: Run) -> None:
+        """The spec as last run; MLflow's parameters cannot change, so those that did are named in a tag."""
+        path = self.folder / "sweep.yaml"
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        if run.data.tags.get(CONTENT) == digest:
+            return
+        params, had = sweep_params(self.spec), run.data.params
+        changed = [name for name, value in params.items() if had.get(name, value) != value]
+        self._log(run.info.run_id, params={k: v for k, v in params.items() if k not in had})
+        self.client.log_artifact(run.info.run_id, str(path))
+        tags = {"fatefront.changed_params": " ".join(changed)[:MAX_TAG]} if changed else {}
+        self._log(run.info.run_id, tags=tags | {CONTENT: digest})
 
     def _node(self, key: str, content: RunContent, parent: str) -> None:
         if self.known.synced.get(key) == content.digest:
@@ -259,7 +268,7 @@ class _Sync:
 
     def _mark_front(self, runs: Mapping[str, str], on_front: set[str]) -> None:
         marked = {
-            run.data.tags.get(KEY)
+            run.data.tags[KEY]
             for run in self._search(
                 f"tags.`{SWEEP_ID}` = '{self.sweep_id}' and tags.`{FRONT}` = 'true'"
             )
@@ -434,14 +443,15 @@ def _lock(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Settings before the import of MLflow; what it prints stays off the caller's stdout."""
+    """Settings before the import of MLflow; what it prints or warns of itself stays off the screen."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     for name in ("alembic.runtime.migration", "mlflow.store.db.utils"):
         logger = logging.getLogger(name)
         if _important not in logger.filters:
             logger.addFilter(_important)
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         yield
 
 

@@ -1,7 +1,8 @@
 """A model as a folder that anyone can load: no pickle, no sweep, no store.
 
-``weights.safetensors`` (and ``masks.safetensors``), and ``model.json``, which says how the net is built from code and what
-its classes, images and figures are. ``model.json`` is written last: a folder that has one is whole.
+``weights.safetensors`` (and ``masks.safetensors``), and ``model.json``, which says how the net is
+built from code and what its classes, images and figures are. ``model.json`` is written last: a
+folder that has one is whole.
 
 Shape legend: N images, H height, W width, C colour channels, K classes.
 """
@@ -67,7 +68,8 @@ def save_portable(store: Store, key: str, folder: Path, extra: Mapping[str, Any]
         store: holds the node.
         key: the node.
         folder: made if missing; a model that is there already is replaced.
-        extra: what the node does not know: ``groups`` (names, in order), ``aspect``, ``attribute``, ``metrics``.
+        extra: what the node does not know: ``groups`` (names, in order), ``aspect``,
+            ``attribute``, ``metrics``.
 
     Raises:
         StoreError: the node or its weights are gone or damaged.
@@ -137,10 +139,11 @@ class PortableModel:
     def logits(
         self, image_NHWC: np.ndarray, group_N: np.ndarray | None = None, *, batch_size: int = 512
     ) -> np.ndarray:
-        """float32 logits (N, K) of uint8 images of ``geometry``, cropped and normalised as in training.
+        """float32 logits (N, K) of uint8 images of ``geometry``, cropped and normalised as in
+        training.
 
-        On the machine that trained it, with the batches of a trial (512 images), these are the logits that the trial
-        stored, before they were rounded to float16.
+        On the machine that trained it, with the batches of a trial (512 images), these are the
+        logits that the trial stored, before they were rounded to float16.
 
         Args:
             image_NHWC: uint8.
@@ -157,7 +160,8 @@ class PortableModel:
         if image_NHWC.dtype != np.uint8 or image_NHWC.shape[1:] != (*self.geometry, 3):
             height, width = self.geometry
             raise ValueError(
-                f"images must be uint8 (N, {height}, {width}, 3) but are {image_NHWC.dtype} {image_NHWC.shape}"
+                f"images must be uint8 (N, {height}, {width}, 3) but are {image_NHWC.dtype} "
+                f"{image_NHWC.shape}"
             )
         if self.needs_group and group_N is None:
             raise UserError(
@@ -244,7 +248,8 @@ def read_card(folder: Path) -> ModelCard:
     found = document.get("format_version") if isinstance(document, dict) else None
     if found != FORMAT_VERSION:
         raise UserError(
-            f"{path}: format_version must be {FORMAT_VERSION} but got {found!r} (made by another fatefront?)"
+            f"{path}: format_version must be {FORMAT_VERSION} but got {found!r} (made by another "
+            f"fatefront?)"
         )
     return validate(ModelCard, document, place=str(path))
 

@@ -1,4 +1,4 @@
-"""Every registered baseline through the kit, and the kit against baselines that break one promise each."""
+"""Every registered baseline through the kit; the kit against baselines that break a promise."""
 
 from typing import ClassVar, Literal
 

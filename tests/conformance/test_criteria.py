@@ -1,4 +1,4 @@
-"""Every registered criterion through the kit, and the kit against criteria that break one promise each."""
+"""Every registered criterion through the kit; the kit against criteria that break a promise."""
 
 from typing import ClassVar, Literal
 
@@ -15,7 +15,13 @@ from trainables.specs import Spec
 
 torch.set_num_threads(1)
 OPTIONS = [
-    {"name": "snnl", "normalise": "none", "self_pair": True, "sampling": "sequential", "batch_size": 16},
+    {
+        "name": "snnl",
+        "normalise": "none",
+        "self_pair": True,
+        "sampling": "sequential",
+        "batch_size": 16,
+    },
     {"name": "snnl", "temperature": 0.05, "anchor_weight": "group", "direction": "highest"},
     {"name": "snnl", "sampling": "shuffled", "batch_size": 32, "min_group": 3},
 ]
@@ -29,7 +35,7 @@ def test_criterion(options: dict, check) -> None:
 
 
 class _Variance(Criterion):
-    """A sound criterion of features alone, the mean of squares; the broken ones differ from it in one place."""
+    """A sound criterion, the sum of squares; the broken ones differ from it in one place."""
 
     name: ClassVar[str]
     uses_group = False
@@ -63,7 +69,9 @@ class _ReadsGroup(_Variance):
 
 class _OrdersByGroup(_Variance):
     @classmethod
-    def scoring_order(cls, config: Spec, group_N: Tensor, generator: torch.Generator) -> list[Tensor]:
+    def scoring_order(
+        cls, config: Spec, group_N: Tensor, generator: torch.Generator
+    ) -> list[Tensor]:
         return [torch.nonzero(group_N >= 0).flatten()]
 
 
@@ -94,7 +102,9 @@ class _ByPosition(_Variance):
 
 class _TwiceEachRow(_Variance):
     @classmethod
-    def scoring_order(cls, config: Spec, group_N: Tensor, generator: torch.Generator) -> list[Tensor]:
+    def scoring_order(
+        cls, config: Spec, group_N: Tensor, generator: torch.Generator
+    ) -> list[Tensor]:
         return [torch.arange(len(group_N)), torch.arange(3)]
 
 

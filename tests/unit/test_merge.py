@@ -8,11 +8,14 @@ import jsonschema
 import pytest
 from tiny_sweep import DATA, run_tiny, tiny_spec
 
+from orchestrator.export import export_sweep
+from orchestrator.front import build_front
 from orchestrator.manifest import read_manifest, read_sweep
-from orchestrator.merge import merge_sweeps
+from orchestrator.merge import merge_sweeps, render_merge
 from orchestrator.merge_spaces import renamed, union
 from orchestrator.proposals import Proposal, in_space
 from orchestrator.records import Ledger, load_records, read_events
+from orchestrator.status import sweep_status
 from orchestrator.tree import grid
 from search_spaces.words import choice, one_of
 from trainables.errors import UserError
@@ -26,12 +29,14 @@ RANDOM = {"criterion": "random", "ratio": choice(0.3), "site": "conv"}
 def merge(folders, into, **options):
     document = merge_sweeps(folders, into, **options)
     jsonschema.validate(document, json.loads(SCHEMA.read_text()))
+    assert f"{document['num_new']} new results" in render_merge(document)
     return document
 
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
-    """Seed 0, seed 1, and another arm of seed 0 that shares its root and control with the first."""
+    """Seed 0, seed 1, and another arm of seed 0 that shares its root and control with the
+    first."""
     base = tmp_path_factory.mktemp("shards")
     run_tiny(base / "a", base / "cache", seeds=(0,), prune=SNNL)
     run_tiny(base / "b", base / "cache", seeds=(1,), prune=SNNL)
@@ -66,6 +71,17 @@ def test_two_seed_shards_equal_one_sweep(shards, whole, tmp_path):
         assert node["model"]["weights_sha256"] == record["result"]["model"]["weights_sha256"]
         assert all(len(store.read(key, name)) for name in node["files"])
         assert "/sealed/" in f"/{node['files']['test.npz']['path']}"
+
+
+def test_a_merged_sweep_can_be_exported(shards, whole, tmp_path, monkeypatch):
+    monkeypatch.setenv("FATEFRONT_CACHE", str(shards / "cache"))
+    merge([shards / "b", shards / "a"], tmp_path / "m")
+    document = export_sweep(tmp_path / "m", tmp_path / "out")
+    front = build_front(whole, ("fate_eodd_hardt", "f1"))
+    assert [row["f1"] for row in document["members"]] == [m.values[1] for m in front.members]
+    assert all(row["num_seeds"] == row["test_num_seeds"] == 2 for row in document["members"])
+    assert document["missing_models"] == []
+    assert sweep_status(tmp_path / "m")["sweep"] == "tiny"
 
 
 def test_merging_again_changes_nothing(shards, tmp_path):
@@ -173,7 +189,9 @@ def test_conflicting_results_are_reported_with_both_hashes(shards, tmp_path):
     assert conflict["kept"] == str(shards / "a")
     assert conflict["weights_sha256"] == {str(other): "f" * 64, str(shards / "a"): first}
     assert load_records(tmp_path / "m")[key]["result"]["model"]["weights_sha256"] == first
-    assert merge([other, shards / "a"], tmp_path / "m")["conflicts"][0]["kept"] == str(tmp_path / "m")
+    assert merge([other, shards / "a"], tmp_path / "m")["conflicts"][0]["kept"] == str(
+        tmp_path / "m"
+    )
 
 
 def test_success_beats_failure_and_failures_are_kept(shards, tmp_path):
@@ -182,7 +200,11 @@ def test_success_beats_failure_and_failures_are_kept(shards, tmp_path):
 
     def fail(event):
         if event.get("key") in keys and event["event"] == "done":
-            error = {"type": "TrainingError", "reason": "train_loss is nan", "infrastructure": False}
+            error = {
+                "type": "TrainingError",
+                "reason": "train_loss is nan",
+                "infrastructure": False,
+            }
             event |= {"event": "failed", "error": error}
             del event["result"]
         return event
@@ -206,7 +228,9 @@ def test_openings_travel_and_come_before_what_was_computed_after(shards, tmp_pat
     ledger.close()
     merge([other], tmp_path / "m")
     merge([other], tmp_path / "m")
-    kinds = [e["event"] for e in read_events(tmp_path / "m") if e["event"] in ("done", "test_opened")]
+    kinds = [
+        e["event"] for e in read_events(tmp_path / "m") if e["event"] in ("done", "test_opened")
+    ]
     assert kinds == ["done", "done", "test_opened", "done", "done"]
 
 

@@ -40,7 +40,11 @@ def model(sweep, tmp_path):
     folder, dataset, records = sweep
     key = keys_of(records, "snnl")[-1]
     store = Store(str(folder / "store"))
-    extra = {"groups": list(dataset.groups), "attribute": dataset.attribute, "metrics": {"f1": 0.5}}
+    extra = {
+        "groups": list(dataset.groups),
+        "attribute": dataset.attribute,
+        "metrics": {"f1": 0.5},
+    }
     return save_portable(store, key, tmp_path / "model", extra)
 
 
@@ -84,7 +88,9 @@ def test_weight_masks_travel(sweep, tmp_path):
     model = load_portable(tmp_path / "m")
     name = f"net.{masked.prune.layer}.weight"
     weight = model.model.get_parameter(name).detach()
-    masked_channels = sorted(set(np.flatnonzero((weight == 0).all(dim=(1, 2, 3)).numpy()).tolist()))
+    masked_channels = sorted(
+        set(np.flatnonzero((weight == 0).all(dim=(1, 2, 3)).numpy()).tolist())
+    )
     assert masked_channels == node["plan"][masked.prune.layer]["masked"]
     assert len(masked_channels) == round(0.1 * 512)
     assert int((model.model.masks[name] == 0).sum()) == int((weight == 0).sum())
@@ -136,7 +142,7 @@ def test_damage_is_noticed(model):
         load_portable(model)
     assert "\n" not in str(caught.value)
     weights.unlink()
-    with pytest.raises(UserError, match="has no weights.safetensors"):
+    with pytest.raises(UserError, match=r"has no weights\.safetensors"):
         load_portable(model)
 
 
@@ -156,7 +162,8 @@ def test_missing_node_and_dropped_weights(sweep, tmp_path):
 
 
 def write_table(folder, dataset, rows):
-    """PNG files of resident images (lossless, so that decoding gives the same pixels), and a table of them."""
+    """PNG files of resident images (lossless, so that decoding gives the same pixels), and a table
+    of them."""
     (folder / "images").mkdir(parents=True)
     lines = ["path,diagnosis,skin,note"]
     for row in rows:

@@ -19,7 +19,9 @@ def distance(a: list[float], b: list[float]) -> float:
     return 1 - sum(x * y for x, y in zip(a, b, strict=True)) / (norm_a * norm_b)
 
 
-def loop(map_NP: list[list[float]], groups: list[int], temperature: float, mode: str, weight: str) -> float:
+def loop(
+    map_NP: list[list[float]], groups: list[int], temperature: float, mode: str, weight: str
+) -> float:
     """Method 1.2, one channel, image by image in double precision."""
     rows = [i for i, group in enumerate(groups) if group >= 0]
     losses: dict[int, list[float]] = {}
@@ -52,7 +54,7 @@ GROUPS = {
 
 
 def features(num: int, channels: int = 6) -> Tensor:
-    """Random maps; channel 0 is all zero, channel 1 is zero for some images, channel 2 constant."""
+    """Random maps; channel 0 is zero, channel 1 zero for some images, channel 2 constant."""
     feature_NCHW = torch.randn(num, channels, 3, 2, generator=torch.Generator().manual_seed(5))
     feature_NCHW[:, 0] = 0
     feature_NCHW[::3, 1] = 0
@@ -69,7 +71,11 @@ def test_equals_a_double_loop(case: str, temperature: float, mode: str, weight: 
     groups = GROUPS[case]
     feature_NCHW = features(len(groups))
     score_C = snnl_fair(
-        feature_NCHW, torch.tensor(groups), temperature=temperature, mode=mode, anchor_weight=weight
+        feature_NCHW,
+        torch.tensor(groups),
+        temperature=temperature,
+        mode=mode,
+        anchor_weight=weight,
     )
     expected = [
         loop(feature_NCHW[:, c].flatten(1).double().tolist(), groups, temperature, mode, weight)
@@ -113,7 +119,9 @@ def test_the_channel_that_is_the_group_scores_lowest(mode: str) -> None:
     assert lowest(score_C, 1) == [4]
     if mode == "corrected":
         # 15 partners at distance 0, 16 others at distance 2
-        assert score_C[4].item() == pytest.approx(-math.log(15 / (15 + 16 * math.exp(-2))), abs=1e-6)
+        assert score_C[4].item() == pytest.approx(
+            -math.log(15 / (15 + 16 * math.exp(-2))), abs=1e-6
+        )
 
 
 @pytest.mark.parametrize("mode", ["corrected", "paper"])
@@ -158,15 +166,19 @@ def test_score_is_the_mean_over_batches_weighted_by_images() -> None:
     for feature_NCHW, group_N in batches():
         groups = group_N.tolist()
         sizes = {g: groups.count(g) for g in groups}
-        chance = -sum(n * math.log((n - 1) / (len(groups) - 1)) for n in sizes.values()) / len(groups)
+        chance = -sum(n * math.log((n - 1) / (len(groups) - 1)) for n in sizes.values()) / len(
+            groups
+        )
         for c in range(4):
             maps = feature_NCHW[:, c].flatten(1).double().tolist()
-            expected[c] += len(groups) / 24 * loop(maps, groups, 0.5, "corrected", "image") / chance
+            expected[c] += (
+                len(groups) / 24 * loop(maps, groups, 0.5, "corrected", "image") / chance
+            )
     assert fed.score().tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_paper_options_give_the_released_computation() -> None:
-    """Plain mean of the batch values of equal batches, self-pair counted, no normalisation, data order."""
+    """Plain mean over equal batches, self-pair counted, no normalisation, data order."""
     group_N = torch.tensor([1, 0, 0, 1, 1, 1, 0, 0, 0, 1])
     fed = criterion(4, batch_size=4, **PAPER)
     order = SNNL.scoring_order(fed.config, group_N, torch.Generator())
@@ -174,9 +186,10 @@ def test_paper_options_give_the_released_computation() -> None:
     feature_NCHW = torch.randn(10, 4, 2, 2, generator=torch.Generator().manual_seed(3))
     for batch in order:
         fed.update(feature_NCHW[batch], group_N[batch])
+    maps_CNP = feature_NCHW.flatten(2).transpose(0, 1).double()
     expected = [
         sum(
-            loop(feature_NCHW[b, c].flatten(1).double().tolist(), group_N[b].tolist(), 1.0, "paper", "image")
+            loop(maps_CNP[c, b].tolist(), group_N[b].tolist(), 1.0, "paper", "image")
             for b in order
         ) / 2
         for c in range(4)
@@ -228,5 +241,7 @@ def test_the_last_partial_batch_is_dropped_unless_it_is_the_only_one(sampling: s
     config = SNNL.Config(batch_size=4, sampling=sampling)
     sizes = [len(b) for b in SNNL.scoring_order(config, group_N, torch.Generator().manual_seed(0))]
     assert sizes == [4, 4]
-    small = SNNL.scoring_order(SNNL.Config(sampling=sampling), group_N, torch.Generator().manual_seed(0))
+    small = SNNL.scoring_order(
+        SNNL.Config(sampling=sampling), group_N, torch.Generator().manual_seed(0)
+    )
     assert [sorted(b.tolist()) for b in small] == [[0, 1, 3, 4, 5, 6, 7, 8, 9, 10]]

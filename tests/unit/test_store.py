@@ -24,7 +24,8 @@ from pathlib import Path
 from trainables.store import Store
 folder, name, go, num_bytes, num_keys = sys.argv[1:]
 store = Store(folder)
-content = {f: f"{name} {f} ".encode() * int(num_bytes) for f in ("weights", "train.npz", "test.npz")}
+names = ("weights", "train.npz", "test.npz")
+content = {f: f"{name} {f} ".encode() * int(num_bytes) for f in names}
 print("ready", flush=True)
 while not Path(go).exists():
     pass
@@ -74,7 +75,7 @@ def test_the_test_split_lies_sealed(store: Store) -> None:
 
 def test_the_first_commit_wins_and_the_second_leaves_nothing(store: Store) -> None:
     first = store.commit(KEY, FILES, {"by": "first"})
-    second = store.commit(KEY, {name: b"other" for name in FILES}, {"by": "second"})
+    second = store.commit(KEY, dict.fromkeys(FILES, b"other"), {"by": "second"})
     assert second == first == store.node(KEY)
     assert store.read(KEY, "train.npz") == b"train"
     left = [path for path in store.fs.find(store.folder(KEY)) if not path.endswith("node.json")]
@@ -94,7 +95,7 @@ def test_damage_is_found_by_the_checksum(store: Store, damage: str) -> None:
 def test_a_file_that_is_gone_is_said_to_be_gone(store: Store) -> None:
     document = store.commit(KEY, FILES, {})
     store.fs.rm_file(f"{store.folder(KEY)}/{document['files']['train.npz']['path']}")
-    with pytest.raises(StoreError, match="'train.npz' of node .* is gone"):
+    with pytest.raises(StoreError, match=r"'train.npz' of node .* is gone"):
         store.read(KEY, "train.npz")
     assert store.has(KEY)  # its record stays valid
 
@@ -103,7 +104,7 @@ def test_files_and_nodes_that_never_were(store: Store) -> None:
     with pytest.raises(StoreError, match="has no file"):
         store.read(KEY, "train.npz")
     store.commit(KEY, FILES, {})
-    with pytest.raises(StoreError, match="has no file 'masks.safetensors'"):
+    with pytest.raises(StoreError, match=r"has no file 'masks.safetensors'"):
         store.read(KEY, "masks.safetensors")
 
 
@@ -132,7 +133,7 @@ def test_an_unreadable_node_json_is_named(tmp_path: Path) -> None:
 
 
 def assert_whole(store: Store, key: str) -> str:
-    """Every file of the node is there, with its checksum, and of one writer; returns the writer."""
+    """Every file of the node is there, undamaged, and of one writer; returns the writer."""
     node = store.node(key)
     assert node is not None
     for name in node["files"]:

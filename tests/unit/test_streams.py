@@ -27,7 +27,9 @@ def test_every_purpose_iteration_epoch_and_seed_has_its_own_stream() -> None:
     points = list(itertools.product((0, 1, 12), PURPOSES, (0, 1, 2), (0, 1, 11)))
     points += [(1, purpose, 21, 1) for purpose in PURPOSES]  # 1/21 is not 12/1
     assert len({stream_seed(*point) for point in points}) == len(points)
-    assert len({tuple(torch.rand(2, generator=stream(*p)).tolist()) for p in points}) == len(points)
+    assert len({tuple(torch.rand(2, generator=stream(*p)).tolist()) for p in points}) == len(
+        points
+    )
 
 
 def test_seeds_follow_from_the_point_alone() -> None:
@@ -99,6 +101,7 @@ def arms(tiny: Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple,
             now.clear()
             run_trial(spec(arm, n, seed), tiny, store)
             seen[arm, n, seed] = dict(now)
+            now.clear()
     return seen
 
 

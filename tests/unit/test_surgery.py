@@ -25,7 +25,7 @@ from trainables.registry import backbones
 torch.set_num_threads(1)
 NUM_CLASSES = 5
 REMOVED = [0, 3, 17, 40, 63]
-# Layer of ResNet-18 -> modules whose outputs are zeroed when its whole coupled group goes (found by reading the net).
+# Layer of ResNet-18 -> modules whose outputs are zero when its whole coupled group goes.
 STAGE_NORMS = {
     "layer4.1.conv2": ("layer4.0.bn2", "layer4.0.downsample.1", "layer4.1.bn2"),
     "layer1.0.conv2": ("bn1", "layer1.0.bn2", "layer1.1.bn2"),
@@ -104,23 +104,55 @@ def assert_same_logits(small: nn.Module, expected_NK: Tensor, image_NCHW: Tensor
 # ResNet-18: (layer, site, modules zeroed in the masked net, parameters saved for k channels)
 RESNET_SITES = {
     "inner conv": ("layer4.1.conv1", "conv", ("layer4.1.bn1",), lambda k: k * (2 * 512 * 9 + 2)),
-    "inner conv, first stage": ("layer1.0.conv1", "conv", ("layer1.0.bn1",), lambda k: k * (2 * 64 * 9 + 2)),
-    "branch, last block": ("layer4.1.conv2", "conv", ("layer4.1.bn2",), lambda k: k * (512 * 9 + 2)),
-    "branch, block with downsample": ("layer3.0.conv2", "conv", ("layer3.0.bn2",), lambda k: k * (256 * 9 + 2)),
-    "branch, inner block": ("layer2.0.conv2", "conv", ("layer2.0.bn2",), lambda k: k * (128 * 9 + 2)),
-    "last block": ("layer4.1.conv2", "block", ("layer4.1",), lambda k: k * (512 * 9 + 2 + NUM_CLASSES)),
+    "inner conv, first stage": (
+        "layer1.0.conv1",
+        "conv",
+        ("layer1.0.bn1",),
+        lambda k: k * (2 * 64 * 9 + 2),
+    ),
+    "branch, last block": (
+        "layer4.1.conv2",
+        "conv",
+        ("layer4.1.bn2",),
+        lambda k: k * (512 * 9 + 2),
+    ),
+    "branch, block with downsample": (
+        "layer3.0.conv2",
+        "conv",
+        ("layer3.0.bn2",),
+        lambda k: k * (256 * 9 + 2),
+    ),
+    "branch, inner block": (
+        "layer2.0.conv2",
+        "conv",
+        ("layer2.0.bn2",),
+        lambda k: k * (128 * 9 + 2),
+    ),
+    "last block": (
+        "layer4.1.conv2",
+        "block",
+        ("layer4.1",),
+        lambda k: k * (512 * 9 + 2 + NUM_CLASSES),
+    ),
     "block before a stage": (
-        "layer2.1.conv2", "block", ("layer2.1",), lambda k: k * (128 * 9 + 2 + 256 * 9 + 256),
+        "layer2.1.conv2",
+        "block",
+        ("layer2.1",),
+        lambda k: k * (128 * 9 + 2 + 256 * 9 + 256),
     ),
     "last stage": (
-        "layer4.1.conv2", "group", STAGE_NORMS["layer4.1.conv2"],
+        "layer4.1.conv2",
+        "group",
+        STAGE_NORMS["layer4.1.conv2"],
         lambda k: k * (2 * (512 * 9 + 2) + 256 + 2 + 512 * 9 + NUM_CLASSES),
     ),
     "first stage with the stem": (
-        "layer1.0.conv2", "group", STAGE_NORMS["layer1.0.conv2"],
+        "layer1.0.conv2",
+        "group",
+        STAGE_NORMS["layer1.0.conv2"],
         lambda k: k * (147 + 2 + 2 * (64 * 9 + 2) + 2 * 64 * 9 + 128 * 9 + 128),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", RESNET_SITES)
@@ -141,7 +173,7 @@ def test_cut_resnet_equals_its_masked_net_and_saves_what_it_says(
 
 
 VGG_SITES = {
-    # parameters saved: rows and biases, then the following layer's inputs (7 x 7 positions in the classifier)
+    # saved: rows, biases, and the next layer's inputs (7 x 7 positions in the classifier)
     "vgg": ("features.18", "features.18", lambda k: k * (512 * 9 + 1 + 49 * 4096)),
     "vgg inner": ("features.8", "features.8", lambda k: k * (256 * 9 + 1 + 512 * 9)),
     "vgg_bn": ("features.25", "features.26", lambda k: k * (512 * 9 + 3 + 49 * 4096)),
@@ -268,7 +300,8 @@ def test_cut_net_learns(layer: str, site: str, resnet: nn.Module, image_NCHW: Te
     assert losses[1] < losses[0]
     for (name, parameter), old in zip(small.named_parameters(), before, strict=True):
         assert parameter.requires_grad, name
-        assert parameter.grad is not None and not torch.equal(parameter, old), name
+        assert parameter.grad is not None, name
+        assert not torch.equal(parameter, old), name
 
 
 @pytest.mark.parametrize(
@@ -359,5 +392,3 @@ def test_num_to_remove(ratio: float, num_original: int, num_left: int, expected:
 def test_lowest_breaks_ties_by_position() -> None:
     assert lowest(torch.tensor([0.5, 0.1, 0.5, 0.1, 0.1]), 2) == [1, 3]
     assert lowest(torch.tensor([0.5, 0.1, 0.5, torch.inf, 0.2]), 3) == [0, 1, 4]
-
-

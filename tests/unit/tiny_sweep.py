@@ -1,4 +1,5 @@
-"""A real sweep folder in seconds: trials of a tiny data set run one after another, without Ray, through the real ledger."""
+"""A real sweep folder in seconds: trials of a tiny data set run one after another, without Ray,
+through the real ledger."""
 
 from pathlib import Path
 
@@ -18,7 +19,11 @@ from trainables.trial_spec import Recipe
 
 # with fewer images or steps every model predicts one class: no gap, no FATE
 DATA = Synthetic.Config(
-    num_images=120, image_size=32, classes=("nv", "mel"), minority_share=0.5, images_per_patient=1.0
+    num_images=120,
+    image_size=32,
+    classes=("nv", "mel"),
+    minority_share=0.5,
+    images_per_patient=1.0,
 )
 RECIPE = {"batch_size": 8, "schedule": "constant", "normalise": "imagenet"}
 

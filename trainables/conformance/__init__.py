@@ -1,7 +1,7 @@
-"""The conformance kit: what every registered part must hold, for ours and for third parties' alike.
+"""The conformance kit: what every registered part must hold, ours and third parties' alike.
 
-Each module has ``CHECKS``, a tuple of functions of a part's config that raise ``NotConforming``; a package with a part
-of its own runs them in its tests::
+Each module has ``CHECKS``, a tuple of functions of a part's config that raise ``NotConforming``;
+a package with a part of its own runs them in its tests::
 
     import pytest
     from trainables.conformance.criteria import CHECKS
@@ -34,7 +34,7 @@ def require(condition: bool, message: str) -> None:
 
 
 def check_config(registry: Registry, config: Spec) -> None:
-    """The config is found by its name, prints as JSON, reads back as itself and has a canonical form.
+    """The config is found by its name, prints, reads back as itself and has a canonical form.
 
     Raises:
         NotConforming: one of these fails.
@@ -42,10 +42,15 @@ def check_config(registry: Registry, config: Spec) -> None:
     name = getattr(config, "name", None)
     require(isinstance(name, str), f"the config of a {registry.kind} needs a field `name`")
     cls = registry.get(str(name))
-    require(type(config) is cls.Config, f"{registry.kind} {name!r} is registered with another Config")
+    require(
+        type(config) is cls.Config, f"{registry.kind} {name!r} is registered with another Config"
+    )
     require(cls.name == name, f"{registry.kind} {name!r} calls itself {cls.name!r}")
     printed = json.loads(config.model_dump_json())
-    require(cls.Config.model_validate(printed) == config, f"{name}: {printed} reads back as another config")
+    require(
+        cls.Config.model_validate(printed) == config,
+        f"{name}: {printed} reads back as another config",
+    )
     try:
         text = json.dumps(canonical(config), allow_nan=False)
     except (TypeError, ValueError) as error:

@@ -21,6 +21,7 @@ from trainables.models.classifier import Classifier
 from trainables.pruning.surgery import apply_plan, cut, extend_plan
 from trainables.registry import backbones, baselines
 from trainables.specs import Spec
+from trainables.trial_spec import Recipe
 
 TASK = Task(num_classes=3, num_groups=2)
 BACKBONE, IMAGE_SIZE, NUM_IMAGES = "resnet18", 32, 12
@@ -90,9 +91,9 @@ def trained(
             baseline.derive(model, [batch])
             return baseline, model, losses
         # a small rate: what is checked is the direction of the descent, not the recipe
-        recipe = config.training.model_copy(  # type: ignore[attr-defined]
-            update={"learning_rate": min(config.training.learning_rate, LEARNING_RATE)}  # type: ignore[attr-defined]
-        )
+        recipe: Recipe = config.training  # type: ignore[attr-defined]
+        rate = min(recipe.learning_rate, LEARNING_RATE)
+        recipe = recipe.model_copy(update={"learning_rate": rate})
         optimizer = baseline.optimizer(model, recipe)
         model.train()
         for _ in range(num_steps + 1):
@@ -109,7 +110,9 @@ def trained(
 
 
 @torch.inference_mode()
-def _logits(baseline: Baseline, model: Classifier, batch: Batch, group_N: Tensor | None = None) -> Tensor:
+def _logits(
+    baseline: Baseline, model: Classifier, batch: Batch, group_N: Tensor | None = None
+) -> Tensor:
     model.eval()
     return baseline.logits(model, batch.image_NCHW, batch.group_N if group_N is None else group_N)
 
@@ -123,24 +126,31 @@ def check_config_round_trip(config: Spec) -> None:
     check_config(baselines, config)
     cls: Any = baselines.get(config.name)  # type: ignore[attr-defined]
     require(issubclass(cls, Baseline), f"{cls.__name__} is not a Baseline")
-    require(isinstance(cls.VERSION, int) and cls.VERSION >= 1, f"{cls.name}: VERSION must be 1 or more")
+    require(
+        isinstance(cls.VERSION, int) and cls.VERSION >= 1, f"{cls.name}: VERSION must be 1 or more"
+    )
     sources = cls.sources(config)
-    require(not cls.derives or len(sources) > 0, f"{cls.name} derives but has no source to derive from")
+    require(
+        not cls.derives or len(sources) > 0, f"{cls.name} derives but has no source to derive from"
+    )
     for source in sources:
         check_config(baselines, source)
 
 
 def check_loss_falls(config: Spec) -> None:
-    """Three steps on a fixed batch lower the loss, and change parameters; a derived baseline stays finite."""
+    """Three steps on a fixed batch lower the loss; parameters change and stay finite."""
     _, start = begun(config)
     baseline, model, losses = trained(config, example())
     if not baseline.derives:
         require(losses[-1] < losses[0], f"the loss does not fall on a fixed batch: {losses}")
     before, after = start.state_dict(), model.state_dict()
     require(
-        any(not torch.equal(before[name], after[name]) for name in before), "training changes no parameter"
+        any(not torch.equal(before[name], after[name]) for name in before),
+        "training changes no parameter",
     )
-    require(all(bool(value.isfinite().all()) for value in after.values()), "parameters are not finite")
+    require(
+        all(bool(value.isfinite().all()) for value in after.values()), "parameters are not finite"
+    )
 
 
 def check_logits(config: Spec) -> None:
@@ -149,7 +159,9 @@ def check_logits(config: Spec) -> None:
     baseline, model, _ = trained(config, batch)
     logits_NK = _logits(baseline, model, batch)
     shape = (NUM_IMAGES, TASK.num_classes)
-    require(tuple(logits_NK.shape) == shape, f"logits must be {shape} but are {tuple(logits_NK.shape)}")
+    require(
+        tuple(logits_NK.shape) == shape, f"logits must be {shape} but are {tuple(logits_NK.shape)}"
+    )
     require(bool(logits_NK.isfinite().all()), "logits are not finite")
     half = Batch(batch.image_NCHW[:4], batch.label_N[:4], batch.group_N[:4], batch.progress)
     near = torch.allclose(_logits(baseline, model, half), logits_NK[:4], rtol=1e-4, atol=1e-4)
@@ -196,7 +208,7 @@ def check_state_round_trip(config: Spec) -> None:
 
 
 def check_survives_pruning(config: Spec) -> None:
-    """After channels of the last block are cut the model is stored, rebuilt and trained one step further."""
+    """With channels of the last block cut the model is stored, rebuilt and trained further."""
     batch = _known(example())
     baseline, model, _ = trained(config, batch)
     model.masks = {}  # masks of a derived baseline are cut by the trial
@@ -214,7 +226,9 @@ def _rebuilt(
     config: Spec, baseline: Baseline, model: Classifier, batch: Batch, plan: dict[str, dict]
 ) -> None:
     expected_NK = _logits(baseline, model, batch)
-    stored = save_tensors({name: t.detach().contiguous() for name, t in model.state_dict().items()})
+    stored = save_tensors(
+        {name: t.detach().contiguous() for name, t in model.state_dict().items()}
+    )
     other = make(config)
     rebuilt = _empty(other, plan)
     try:
@@ -237,4 +251,11 @@ CHECKS: tuple[Callable[[Spec], None], ...] = (
 )
 """Every check of this kit; each takes a baseline's config."""
 
-__all__ = ["CHECKS", "NotConforming", "begun", "example", "trained", *(check.__name__ for check in CHECKS)]
+__all__ = [
+    "CHECKS",
+    "NotConforming",
+    "begun",
+    "example",
+    "trained",
+    *(check.__name__ for check in CHECKS),
+]

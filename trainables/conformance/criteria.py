@@ -25,7 +25,7 @@ Batches = list[tuple[Tensor, Tensor]]
 
 
 def example() -> tuple[Tensor, Tensor]:
-    """Feature maps (N, C, H, W), of which channel 0 goes with the group, and groups with some unknown (-1)."""
+    """Feature maps (N, C, H, W), channel 0 going with the group, and groups, some unknown (-1)."""
     generator = torch.Generator().manual_seed(20)
     group_N = (torch.rand(NUM_IMAGES, generator=generator) < 0.4).long()
     group_N[::16] = -1
@@ -47,7 +47,9 @@ def _criterion(config: Spec) -> Criterion:
 
 def _batches(config: Spec, feature_NCHW: Tensor, group_N: Tensor) -> Batches:
     """What the scoring pass feeds, in the criterion's own order."""
-    order = type(_criterion(config)).scoring_order(config, group_N, torch.Generator().manual_seed(4))
+    order = type(_criterion(config)).scoring_order(
+        config, group_N, torch.Generator().manual_seed(4)
+    )
     return [(feature_NCHW[rows].clone(), group_N[rows].clone()) for rows in order]
 
 
@@ -69,33 +71,43 @@ def check_config_round_trip(config: Spec) -> None:
     check_config(criteria, config)
     cls: Any = criteria.get(config.name)  # type: ignore[attr-defined]
     require(issubclass(cls, Criterion), f"{cls.__name__} is not a Criterion")
-    require(isinstance(cls.VERSION, int) and cls.VERSION >= 1, f"{cls.name}: VERSION must be 1 or more")
+    require(
+        isinstance(cls.VERSION, int) and cls.VERSION >= 1, f"{cls.name}: VERSION must be 1 or more"
+    )
 
 
 def check_one_finite_score_per_channel(config: Spec) -> None:
     """``score`` gives (C,) floats on the CPU, finite also for constant and dead channels."""
     score_C = _score(config, _batches(config, *example()))
     require(
-        score_C.shape == (NUM_CHANNELS,) and score_C.is_floating_point() and score_C.device.type == "cpu",
-        f"score must be {NUM_CHANNELS} floats on the CPU, got {score_C.dtype} {tuple(score_C.shape)} "
+        score_C.shape == (NUM_CHANNELS,)
+        and score_C.is_floating_point()
+        and score_C.device.type == "cpu",
+        f"score must be {NUM_CHANNELS} floats on the CPU, got {score_C.dtype} "
+        f"{tuple(score_C.shape)} "
         f"on {score_C.device}",
     )
     bad = torch.nonzero(~score_C.isfinite()).flatten().tolist()
     require(
         not bad,
-        f"scores of channels {bad} are not finite (constant channel: {CONSTANT}, dead channel: {ZERO})",
+        f"scores of channels {bad} are not finite "
+        f"(constant channel: {CONSTANT}, dead channel: {ZERO})",
     )
 
 
 def check_constant_features(config: Spec) -> None:
-    """Where every channel is constant the scores are finite, or the criterion says that it cannot tell."""
+    """Where every channel is constant: finite scores or a ``ScoringError``, never NaN."""
     feature_NCHW, group_N = example()
     for value in (0.0, 3.0):
         try:
-            score_C = _score(config, _batches(config, torch.full_like(feature_NCHW, value), group_N))
+            score_C = _score(
+                config, _batches(config, torch.full_like(feature_NCHW, value), group_N)
+            )
         except ScoringError:
             continue
-        require(bool(score_C.isfinite().all()), f"maps that are all {value}: scores {score_C.tolist()}")
+        require(
+            bool(score_C.isfinite().all()), f"maps that are all {value}: scores {score_C.tolist()}"
+        )
 
 
 def check_one_group(config: Spec) -> None:
@@ -115,7 +127,10 @@ def check_repeatable(config: Spec) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             scores.append(_score(config, _batches(config, *example())))
-    require(torch.equal(scores[0], scores[1]), f"two runs differ: {scores[0].tolist()}, {scores[1].tolist()}")
+    require(
+        torch.equal(scores[0], scores[1]),
+        f"two runs differ: {scores[0].tolist()}, {scores[1].tolist()}",
+    )
 
 
 def check_batch_order(config: Spec) -> None:
@@ -129,14 +144,16 @@ def check_batch_order(config: Spec) -> None:
 
 
 def check_uses_group(config: Spec) -> None:
-    """A criterion that says it does not use the groups gives the same rows and scores when they are shuffled."""
+    """With ``uses_group = False`` rows and scores stay the same when the groups are shuffled."""
     if criteria.get(config.name).uses_group:  # type: ignore[attr-defined]
         return
     feature_NCHW, group_N = example()
     other_N = group_N[torch.randperm(NUM_IMAGES, generator=torch.Generator().manual_seed(5))]
     if _needs_features(config):
         orders = [
-            type(_criterion(config)).scoring_order(config, groups, torch.Generator().manual_seed(4))
+            type(_criterion(config)).scoring_order(
+                config, groups, torch.Generator().manual_seed(4)
+            )
             for groups in (group_N, other_N)
         ]
         same = [a.tolist() for a in orders[0]] == [b.tolist() for b in orders[1]]
@@ -147,7 +164,7 @@ def check_uses_group(config: Spec) -> None:
 
 
 def check_scoring_order(config: Spec) -> None:
-    """Rows to score exist, come at most once, and have a known group where the criterion uses groups."""
+    """Rows to score exist, come at most once, and have a known group where groups are used."""
     if not _needs_features(config):
         return
     _, group_N = example()
@@ -156,8 +173,14 @@ def check_scoring_order(config: Spec) -> None:
     rows = torch.cat(list(order))
     require(len(rows) > 0, "scoring_order gives no rows")
     require(len(rows.unique()) == len(rows), "scoring_order gives a row twice")
-    require(0 <= int(rows.min()) and int(rows.max()) < NUM_IMAGES, "scoring_order gives rows that do not exist")
-    require(not cls.uses_group or bool((group_N[rows] >= 0).all()), "scoring_order gives rows of unknown group")
+    require(
+        int(rows.min()) >= 0 and int(rows.max()) < NUM_IMAGES,
+        "scoring_order gives rows that do not exist",
+    )
+    require(
+        not cls.uses_group or bool((group_N[rows] >= 0).all()),
+        "scoring_order gives rows of unknown group",
+    )
 
 
 def check_duplicated_channels(config: Spec) -> None:
@@ -175,7 +198,10 @@ def check_leaves_features_alone(config: Spec) -> None:
     before = [(feature_NCHW.clone(), group_N.clone()) for feature_NCHW, group_N in batches]
     _score(config, batches)
     for old, new in zip(before, batches, strict=True):
-        require(torch.equal(old[0], new[0]) and torch.equal(old[1], new[1]), "update writes into its arguments")
+        require(
+            torch.equal(old[0], new[0]) and torch.equal(old[1], new[1]),
+            "update writes into its arguments",
+        )
 
 
 CHECKS: tuple[Callable[[Spec], None], ...] = (

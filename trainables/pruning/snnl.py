@@ -9,7 +9,7 @@ Shape legend: N images, C channels, P = H * W positions, G groups.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -134,9 +134,9 @@ class SNNL(Criterion):
     @classmethod
     def scoring_order(
         cls,
-        config: SNNL.Config,
+        config: Any,
         group_N: Tensor,
-        generator: torch.Generator,  # type: ignore[override]
+        generator: torch.Generator,
     ) -> list[Tensor]:
         """Batches of known-group rows; ``stratified`` gives each batch the groups' overall shares.
 
@@ -158,7 +158,7 @@ class SNNL(Criterion):
         return batches
 
     def update(self, feature_NCHW: Tensor, group_N: Tensor) -> None:
-        """Add one batch, weighted by its images; one-group batches say nothing and are left out."""
+        """Add one batch, weighted by its images; batches of one group are left out."""
         counts = torch.bincount(group_N, minlength=self.context.num_groups)
         present = counts[counts > 0]
         if len(present) < 2 or int(present.min()) < self.config.min_group:

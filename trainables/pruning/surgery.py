@@ -207,22 +207,23 @@ def _cut_block(net: nn.Module, layer: str, keep: Tensor, heads: Sequence[nn.Line
     _keep_outputs(block.conv2, block.bn2, keep)
     block.output_index = block.output_index[keep.to(block.output_index.device)]
     block.branch_index = torch.arange(len(keep), device=block.output_index.device)
-    if following is None:
-        for head in (net.fc, *heads):
-            _keep_inputs(head, keep)
-    else:
-        _keep_inputs(following.conv1, keep)
-        _keep_inputs(following.downsample[0], keep)
+    readers: list[nn.Module] = [net.get_submodule("fc"), *heads]
+    if following is not None:
+        readers = [net.get_submodule(f"{following}.{name}") for name in ("conv1", "downsample.0")]
+    for reader in readers:
+        assert isinstance(reader, nn.Linear | nn.Conv2d)
+        _keep_inputs(reader, keep)
 
 
-def _next_block(net: nn.Module, stage: str, position: int, layer: str) -> nn.Module | None:
+def _next_block(net: nn.Module, stage: str, position: int, layer: str) -> str | None:
+    """Name of the block that reads the stage's output; None after the last stage."""
     blocks = net.get_submodule(stage)
     if position + 1 < len(blocks):  # type: ignore[arg-type]
         raise UserError(
             f"site 'block' needs the last block of a stage but got {layer!r}: use site 'group'"
         )
     upper = f"{stage[:-1]}{int(stage[-1]) + 1}"
-    return net.get_submodule(f"{upper}.0") if hasattr(net, upper) else None
+    return f"{upper}.0" if hasattr(net, upper) else None
 
 
 def _keep_outputs(conv: nn.Conv2d, norm: nn.BatchNorm2d, keep: Tensor) -> None:
@@ -232,6 +233,8 @@ def _keep_outputs(conv: nn.Conv2d, norm: nn.BatchNorm2d, keep: Tensor) -> None:
     conv.out_channels = len(keep)
     norm.weight, norm.bias = _select(norm.weight, keep), _select(norm.bias, keep)
     index = keep.to(norm.weight.device)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     norm.running_mean, norm.running_var = norm.running_mean[index], norm.running_var[index]
     norm.num_features = len(keep)
 

@@ -1,0 +1,61 @@
+"""What every data set's table must keep, whoever wrote the data set."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable
+
+import pandas as pd
+
+from trainables.data.base import DataConfig, Table
+from trainables.errors import UserError
+
+NUM_NAMED = 5
+
+
+def checked_table(table: Table, config: DataConfig) -> Table:
+    """The table in the order of its image ids, if it keeps the contract of ``Table``.
+
+    Unknown groups (None, NaN) become None.
+
+    Raises:
+        UserError: columns missing, ids repeated, labels or groups outside the declared ones.
+    """
+    rows = table.rows
+    needed = ["image_id", "label", "group", "patient_id"]
+    needed += ["split"] if config.split.by == "column" else []
+    absent = [column for column in needed if column not in rows]
+    place = f"data set {config.name}"
+    if absent == ["split"]:
+        raise UserError(f"data.split.by is column but the table has no split column ({place})")
+    if absent:
+        raise UserError(f"the table lacks the columns {', '.join(absent)} ({place})")
+    if not len(rows):
+        raise UserError(f"the table has no rows ({place})")
+    groups = [None if pd.isna(group) else str(group) for group in rows["group"]]
+    problems = [
+        _named("image ids that occur twice", _repeated(rows["image_id"])),
+        _named("labels that are no class", set(map(str, rows["label"])) - set(table.classes)),
+        _named("groups that are not declared", {g for g in groups if g} - set(table.groups)),
+    ]
+    if rows["patient_id"].isna().any() or (rows["patient_id"].astype(str) == "").any():
+        problems.append("rows without a patient_id")
+    found = [problem for problem in problems if problem]
+    if found:
+        raise UserError(f"{'; '.join(found)} ({place})")
+    rows = rows.assign(group=pd.Series(groups, index=rows.index, dtype=object))
+    order = sorted(range(len(rows)), key=[str(name) for name in rows["image_id"]].__getitem__)
+    return dataclasses.replace(table, rows=rows.iloc[order].reset_index(drop=True))
+
+
+def _repeated(values: Iterable[object]) -> set[str]:
+    return {name for name, count in Counter(map(str, values)).items() if count > 1}
+
+
+def _named(what: str, names: set[str]) -> str:
+    if not names:
+        return ""
+    shown = ", ".join(repr(name) for name in sorted(names)[:NUM_NAMED])
+    rest = f" and {len(names) - NUM_NAMED} more" if len(names) > NUM_NAMED else ""
+    return f"{len(names)} {what}: {shown}{rest}"

@@ -1,0 +1,126 @@
+"""What is in a data set, and what it is too small to show: counts per class, group and split.
+
+Shape legend: C classes, G groups and one more for unknown, S splits, N images.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from trainables.data.base import SPLITS, Dataset
+from trainables.data.splits import straddling_patients
+
+UNKNOWN = "unknown group"
+MIN_IMAGES = 10
+"""From this many images a class and group on, intervals have the coverage they state."""
+NUM_NAMED = 5
+
+
+def inspect_dataset(dataset: Dataset, min_images: int = MIN_IMAGES) -> dict[str, Any]:
+    """Count images per class, group and split, and say what is missing or thin.
+
+    Returns:
+        Plain JSON types; ``counts[split][class][group]`` is a number of images, with the group
+        ``unknown group`` beside the named ones.
+    """
+    count_SCG = _counts(dataset)
+    groups = [*dataset.groups, UNKNOWN]
+    height, width = dataset.images_NHWC.shape[1:3]
+    return {
+        "name": dataset.name,
+        "attribute": dataset.attribute,
+        "classes": list(dataset.classes),
+        "groups": list(dataset.groups),
+        "malignant": list(dataset.malignant),
+        "num_images": len(dataset.label_N),
+        "num_patients": len(np.unique(dataset.patient_id_N)),
+        "num_unknown_group": int(count_SCG[:, :, -1].sum()),
+        "height": int(height),
+        "width": int(width),
+        "fingerprint": dataset.fingerprint,
+        "group_digest": dataset.group_digest,
+        "splits": {
+            name: {
+                "num_images": int(count_SCG[split].sum()),
+                "num_patients": len(np.unique(dataset.patient_id_N[dataset.indices(split)])),
+            }
+            for split, name in enumerate(SPLITS)
+        },
+        "counts": {
+            split: {
+                label: {group: int(count_SCG[s, c, g]) for g, group in enumerate(groups)}
+                for c, label in enumerate(dataset.classes)
+            }
+            for s, split in enumerate(SPLITS)
+        },
+        "warnings": [*dataset.warnings, *_warnings(dataset, count_SCG, min_images)],
+    }
+
+
+def render(report: dict[str, Any]) -> RenderableType:
+    """The report as a table for a terminal: a line a class, a column a split and group."""
+    groups = [*report["groups"], *([UNKNOWN] if report["num_unknown_group"] else [])]
+    table = Table(
+        title=f"{report['name']} by {report['attribute']}: {report['num_images']} images, "
+        f"{report['num_patients']} patients or lesions, {report['width']} x {report['height']} px",
+        caption=f"fingerprint {report['fingerprint'][:16]}, groups {report['group_digest'][:16]}",
+    )
+    table.add_column("class")
+    for split in SPLITS:
+        for group in groups:
+            table.add_column(f"{split}\n{group}", justify="right")
+    for label in report["classes"]:
+        cells = [report["counts"][split][label][group] for split in SPLITS for group in groups]
+        malignant = " (malignant)" if label in report["malignant"] else ""
+        table.add_row(f"{label}{malignant}", *map(str, cells))
+    table.add_section()
+    totals = [
+        sum(report["counts"][split][label][group] for label in report["classes"])
+        for split in SPLITS
+        for group in groups
+    ]
+    table.add_row("all", *map(str, totals))
+    return Group(table, *(Text(f"warning: {line}") for line in report["warnings"]))
+
+
+def _counts(dataset: Dataset) -> np.ndarray:
+    num_groups = len(dataset.groups)
+    count_SCG = np.zeros((len(SPLITS), len(dataset.classes), num_groups + 1), dtype=np.int64)
+    group_N = np.where(dataset.group_N < 0, num_groups, dataset.group_N)
+    np.add.at(count_SCG, (dataset.split_N, dataset.label_N, group_N), 1)
+    return count_SCG
+
+
+def _warnings(dataset: Dataset, count_SCG: np.ndarray, min_images: int) -> list[str]:
+    lines = []
+    for split, name in enumerate(SPLITS):
+        count_CG = count_SCG[split]
+        absent = [c for c, label in enumerate(dataset.classes) if not count_CG[c].sum()]
+        if absent:
+            lines.append(_line(f"{name}: no image of", [dataset.classes[c] for c in absent]))
+        none, thin = [], []
+        for c, label in enumerate(dataset.classes):
+            for g, group in enumerate(dataset.groups):
+                if c not in absent and count_CG[c, g] == 0:
+                    none.append(f"{label} in {group}")
+                elif 0 < count_CG[c, g] < min_images:
+                    thin.append(f"{label} in {group} {count_CG[c, g]}")
+        if none:
+            lines.append(_line(f"{name}: class absent in a group:", none))
+        if thin:
+            lines.append(_line(f"{name}: fewer than {min_images} images:", thin))
+    shared = straddling_patients(dataset.patient_id_N.tolist(), dataset.split_N)
+    if shared:
+        lines.append(_line("patients or lesions in more than one split:", list(shared)))
+    return lines
+
+
+def _line(what: str, names: list[str]) -> str:
+    shown = ", ".join(names[:NUM_NAMED])
+    rest = f" and {len(names) - NUM_NAMED} more" if len(names) > NUM_NAMED else ""
+    return f"{what} {shown}{rest}"

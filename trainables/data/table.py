@@ -1,0 +1,168 @@
+"""Any data set that is a CSV or Parquet table of images, labels and a sensitive attribute."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Literal
+
+import pandas as pd
+from pydantic import Field
+
+from trainables.data.base import DataConfig, DatasetSource, Table
+from trainables.data.columns import as_text, in_order, read_table, require_columns
+from trainables.errors import UserError
+from trainables.registry import datasets
+
+MAX_GROUPS = 50
+NUM_NAMED = 5
+
+
+@datasets.register("table")
+class TableFile(DatasetSource):
+    """One line an image; columns are named in the config."""
+
+    class Config(DataConfig):
+        """The file, the folder of its images, and which column is what."""
+
+        name: Literal["table"] = "table"
+        path: str = Field(description="CSV (.tsv with tabs) or Parquet file")
+        root: str | None = Field(None, description="folder of the images; default the table's")
+        image: str = Field("path", description="column of the image's path, or of its bytes")
+        suffix: str = Field("", description="appended to each path, for columns without .jpg")
+        label: str = "label"
+        threshold: float | None = Field(
+            None, description="divides a numeric attribute in below and at least this value"
+        )
+        patient: str | None = Field(None, description="column of what must not straddle splits")
+        split_column: str | None = Field(None, description="read when split.by is column")
+        image_id: str | None = Field(None, description="column of unique ids")
+        unknown: tuple[str, ...] = Field(
+            ("", "unknown", "nan", "na", "n/a", "none", "null", "-1"),
+            description="values of the attribute that mean unknown, in lower case",
+        )
+
+    @classmethod
+    def table(cls, config: DataConfig) -> Table:
+        """Read and check the table; no image is opened.
+
+        Without ``patient`` every image counts as its own patient, with a warning. A row whose
+        patient is unknown is its own patient.
+
+        Raises:
+            UserError: no such file or column, rows without label or image, ids repeated,
+                an attribute with less than 2 or more than 50 values.
+        """
+        if not isinstance(config, cls.Config):
+            raise TypeError(f"expected the config of the data set table, got {type(config)}")
+        path = Path(config.path).expanduser()
+        rows = read_table(path)
+        split_column = config.split_column if config.split.by == "column" else None
+        if config.split.by == "column" and split_column is None:
+            raise UserError("data.split.by is column but data.split_column is not given")
+        wanted = [config.image, config.label, config.attribute]
+        wanted += [name for name in (config.patient, split_column, config.image_id) if name]
+        require_columns(rows, wanted, str(path))
+        labels = [as_text(value) for value in rows[config.label]]
+        _refuse_empty(labels, "label", config.label, path)
+        groups, names = _groups([as_text(value) for value in rows[config.attribute]], config)
+        table, image_ids = _images(rows, config, path)
+        warnings = []
+        if config.patient is None:
+            patients = image_ids
+            warnings.append("no patient column (data.patient): images count as independent")
+        else:
+            given = [as_text(value) for value in rows[config.patient]]
+            patients = [
+                patient or f"image:{image_id}"
+                for patient, image_id in zip(given, image_ids, strict=True)
+            ]
+            if "" in given:
+                warnings.append(
+                    f"{given.count('')} rows have no {config.patient}: each is its own patient"
+                )
+        table = table.assign(
+            image_id=image_ids,
+            label=labels,
+            group=pd.Series(groups, index=table.index, dtype=object),
+            patient_id=patients,
+        )
+        if split_column:
+            table["split"] = [as_text(value) for value in rows[split_column]]
+        return Table(table, in_order(set(labels)), names, tuple(warnings))
+
+
+def _refuse_empty(values: list[str], what: str, column: str, path: Path) -> None:
+    empty = [number for number, value in enumerate(values) if not value]
+    if empty:
+        shown = ", ".join(str(number + 1) for number in empty[:NUM_NAMED])
+        more = ", ..." if len(empty) > NUM_NAMED else ""
+        raise UserError(
+            f"{len(empty)} rows have no {what} in column {column!r}: row {shown}{more} ({path})"
+        )
+
+
+def _groups(
+    values: list[str], config: TableFile.Config
+) -> tuple[list[str | None], tuple[str, ...]]:
+    known = [None if value.lower() in config.unknown else value for value in values]
+    groups, names = known, in_order({value for value in known if value is not None})
+    if config.threshold is not None:
+        below, above = f"below_{config.threshold:g}", f"at_least_{config.threshold:g}"
+        strange = [value for value in names if not _is_number(value)]
+        if strange:
+            raise UserError(
+                f"data.threshold: {config.attribute!r} is not numeric: "
+                f"{', '.join(strange[:NUM_NAMED])}"
+            )
+        groups = [
+            None if value is None else below if float(value) < config.threshold else above
+            for value in known
+        ]
+        names = tuple(name for name in (below, above) if name in groups)
+    if not 2 <= len(names) <= MAX_GROUPS:
+        shown = ", ".join(names[:NUM_NAMED]) + (", ..." if len(names) > NUM_NAMED else "")
+        hint = "; is data.threshold missing?" if len(names) > MAX_GROUPS else ""
+        raise UserError(
+            f"data.attribute: {config.attribute!r} has {len(names)} known values ({shown}), "
+            f"2 to {MAX_GROUPS} groups are possible{hint}"
+        )
+    return groups, names
+
+
+def _is_number(value: str) -> bool:
+    try:
+        return float(value) == float(value)
+    except ValueError:
+        return False
+
+
+def _images(
+    rows: pd.DataFrame, config: TableFile.Config, path: Path
+) -> tuple[pd.DataFrame, list[str]]:
+    """A frame with the column ``bytes`` or ``path``, and the image ids."""
+    values = [
+        value["bytes"] if isinstance(value, Mapping) and "bytes" in value else value
+        for value in rows[config.image]
+    ]
+    given = None
+    if config.image_id is not None:
+        given = [as_text(value) for value in rows[config.image_id]]
+        _refuse_empty(given, "image id", config.image_id, path)
+    if any(isinstance(value, bytes) for value in values):
+        empty = ["x" if isinstance(value, bytes) and value else "" for value in values]
+        _refuse_empty(empty, "bytes", config.image, path)
+        if given is None:
+            raise UserError(
+                f"column {config.image!r} holds bytes: data.image_id must name a column ({path})"
+            )
+        return pd.DataFrame({"bytes": pd.Series(values, dtype=object)}), given
+    names = ["" if pd.isna(value) else str(value).strip() for value in values]
+    _refuse_empty(names, "image", config.image, path)
+    root = path.parent if config.root is None else Path(config.root).expanduser()
+    if not root.is_dir():
+        raise UserError(f"data.root: no such folder: {root}")
+    if given is None:
+        stems = [PurePath(name).stem for name in names]
+        given = stems if len(set(stems)) == len(stems) else names
+    return pd.DataFrame({"path": [str(root / f"{name}{config.suffix}") for name in names]}), given

@@ -19,7 +19,8 @@ from orchestrator.front_page import Page, front_page
 from orchestrator.manifest import read_manifest, read_sweep
 from orchestrator.merge_nodes import open_store
 from orchestrator.records import load_records, read_events
-from orchestrator.sealed import COLUMNS, Opened, adaptive_keys, open_test
+from orchestrator.sealed import COLUMNS, Opened, adaptive_keys
+from orchestrator.sealed import open_test as read_test
 from search_spaces.sweep_spec import OBJECTIVES, SweepSpec
 from trainables.errors import UserError
 from trainables.store import Store
@@ -140,7 +141,7 @@ def _open(
         return None, ["no test columns: the data set is not the one the sweep was run on"]
     if dataset.group_digest != manifest["data"]["group_digest"]:
         return None, ["no test columns: the groups are not those the sweep was run on"]
-    opened = open_test(folder, front.keys, records, store, dataset, spec.search.mode)
+    opened = read_test(folder, front.keys, records, store, dataset, spec.search.mode)
     return opened, [f"not in the test figures: {problem}" for problem in opened.problems]
 
 
@@ -218,7 +219,7 @@ def render_export(document: dict[str, Any]) -> str:
     """The result for people."""
     test = document["test"]
     lines = [
-        f"{len(document['members'])} configurations on the front of "
+        f"{len(document['members'])} on the front of "
         f"{' and '.join(document['objectives'])}, "
         f"hypervolume {document['hypervolume']:.4f}",
         *document["files"],

@@ -331,8 +331,8 @@ th, td {{ padding: 7px 8px; border-bottom: 1px solid {pale}; text-align: right;
   white-space: nowrap; }}
 thead th {{ vertical-align: bottom; white-space: normal; border-bottom: 2px solid {ink}; }}
 th:first-child, td.text, th.text {{ text-align: left; }}
-tbody th {{ font-weight: 600; }}
-td.tags {{ white-space: normal; min-width: 12em; }}
+tbody th {{ font-weight: 600; white-space: normal; min-width: 14em; }}
+td.tags {{ white-space: normal; min-width: 9em; }}
 .mark {{ display: inline-block; margin-left: 6px; padding: 0 7px; border: 1px solid currentColor;
   border-radius: 9px; font-size: .74rem; font-weight: 400; }}
 li {{ margin: 3px 0; }}

@@ -33,8 +33,6 @@ def members_table(front: Front, records: Records, added: Sequence[Mapping[str, A
     heads = [
         ("Configuration", "text"),
         ("Role", "text"),
-        ("Ratio", ""),
-        ("n", ""),
         ("Seeds", ""),
         ("F1", ""),
     ]
@@ -84,8 +82,6 @@ def _row(
     marks = [word for word, on in (("knee", is_knee), ("adaptive", more["adaptive"])) if on]
     name = escape(trial["label"]) + "".join(f'<span class="mark">{mark}</span>' for mark in marks)
     cells = [
-        _number(trial["ratio"], "{:g}"),
-        str(trial["n"]),
         str(len(point.seeds)),
         _with_sd(point, "f1"),
     ]

@@ -52,6 +52,7 @@ class Ledger:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            self.close()
             raise UserError(f"another `fatefront run` is at work in {self.folder}") from None
         self.events = list(read_events(self.folder))
         whole = sum(len(line) for line in _whole_lines(self.path))

@@ -18,7 +18,7 @@ def ham10000() -> SweepSpec:
         data=HAM10000.Config(root="data/HAM10000", attribute="sex", missing_images="skip"),
         backbone=ResNet18.Config(),
         training=Recipe(epochs=40, schedule="cosine", learning_rate=0.05, augment=light),
-        finetune=Recipe(epochs=10, schedule="constant", learning_rate=0.01, augment=light),
+        finetune=Recipe(epochs=10, schedule="cosine", learning_rate=0.01, augment=light),
         baseline="vanilla",
         prune={"criterion": "snnl", "ratio": choice(0.02, 0.05, 0.10)},
         iterations=3,

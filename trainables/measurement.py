@@ -7,12 +7,13 @@ from __future__ import annotations
 from typing import Any
 
 from trainables.data.base import Dataset
+from trainables.metrics.fairness import Mode
 from trainables.predictions import FILES, OPEN_SPLITS, Predictions, measure
 from trainables.store import Store
 
 
 def measure_node(
-    store: Store, key: str, dataset: Dataset, mode: str, splits: tuple[str, ...] = OPEN_SPLITS
+    store: Store, key: str, dataset: Dataset, mode: Mode, splits: tuple[str, ...] = OPEN_SPLITS
 ) -> dict[str, Any]:
     """``trainables.predictions.measure`` of a node's stored predictions.
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from trainables.data.base import SPLITS, Dataset
 from trainables.metrics.confusion import confusion_counts, counts_digest
+from trainables.metrics.fairness import Mode
 from trainables.metrics.summary import summarise
 
 FILES = {split: f"{split}.npz" for split in SPLITS}
@@ -81,7 +82,7 @@ def split_counts(dataset: Dataset, split: str, predictions: Predictions) -> np.n
     )
 
 
-def measure(dataset: Dataset, predictions: dict[str, Predictions], mode: str) -> dict[str, Any]:
+def measure(dataset: Dataset, predictions: dict[str, Predictions], mode: Mode) -> dict[str, Any]:
     """``{"metrics": {split: summary}, "counts_sha256": {split: digest}}`` of the given splits."""
     counts = {split: split_counts(dataset, split, p) for split, p in predictions.items()}
     return {

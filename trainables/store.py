@@ -29,7 +29,8 @@ class Store:
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self.fs, self.root = fsspec.core.url_to_fs(uri)
-        self.is_local = "file" in self.fs.protocol
+        protocols = self.fs.protocol
+        self.is_local = "file" in ([protocols] if isinstance(protocols, str) else protocols)
         if self.is_local:
             self.uri = self.root
 

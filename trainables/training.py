@@ -66,7 +66,7 @@ class Trainer:
             for settings in optimizer.param_groups:
                 settings["lr"] = rate
             logs = self._epoch(model, baseline, recipe, optimizer, epoch)
-            logs |= {"learning_rate": rate} | self._validate(model, baseline, recipe)
+            logs |= {"learning_rate": rate} | self._validate(model, baseline, recipe, epoch)
             curves.append(logs)
             if report:
                 report("epoch", epoch + 1, recipe.epochs)
@@ -160,32 +160,49 @@ class Trainer:
                 progress=0.0,
             )
 
-    def _validate(self, model: Classifier, baseline: Baseline, recipe: Recipe) -> dict[str, float]:
+    def _validate(
+        self, model: Classifier, baseline: Baseline, recipe: Recipe, epoch: int
+    ) -> dict[str, float]:
         rows = self.data.dataset.indices(VALIDATION)
-        logits_NK = torch.from_numpy(self.predict(model, baseline, recipe, rows))
+        logits_NK = self.logits(model, baseline, recipe, rows).cpu()
         label_N = torch.from_numpy(self.data.dataset.label_N[rows])
+        loss = float(functional.cross_entropy(logits_NK, label_N))
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"validation loss is {loss} in epoch {epoch + 1} of {recipe.epochs}"
+            )
         return {
-            "validation_loss": float(functional.cross_entropy(logits_NK.float(), label_N)),
+            "validation_loss": loss,
             "validation_accuracy": float((logits_NK.argmax(1) == label_N).float().mean()),
         }
 
-    @torch.inference_mode()
     def predict(
         self, model: Classifier, baseline: Baseline, recipe: Recipe, rows: np.ndarray
     ) -> np.ndarray:
-        """Float16 logits (N, K) of the rows, in eval mode."""
+        """float16 logits (N, K) of the rows, as they are stored.
+
+        Raises:
+            TrainingError: a logit is not finite in float16; the model is of no use.
+        """
+        logits_NK = self.logits(model, baseline, recipe, rows).half().cpu().numpy()
+        if not np.isfinite(logits_NK).all():
+            raise TrainingError(f"logits of {len(rows)} images are not finite after training")
+        return logits_NK
+
+    @torch.inference_mode()
+    def logits(
+        self, model: Classifier, baseline: Baseline, recipe: Recipe, rows: np.ndarray
+    ) -> Tensor:
+        """float32 logits (N, K) of the rows on the device, in eval mode."""
         model.eval()
-        parts = []
+        parts = [torch.zeros((0, baseline.task.num_classes), device=self.data.device)]
         for index in torch.from_numpy(rows).split(EVAL_BATCH):
             image_NCHW = self.eval_images(recipe, index)
+            group_N = self.data.group_N[index.to(self.data.device)]
             with self.autocast():
-                part = baseline.logits(
-                    model, image_NCHW, self.data.group_N[index.to(self.data.device)]
-                )
-            parts.append(part.half())
-        if not parts:
-            return np.zeros((0, baseline.task.num_classes), dtype=np.float16)
-        return torch.cat(parts).cpu().numpy()
+                part = baseline.logits(model, image_NCHW, group_N)
+            parts.append(part.float())
+        return torch.cat(parts)
 
     def eval_images(self, recipe: Recipe, rows: Tensor) -> Tensor:
         """Normalised images (N, 3, S, S) without augmentation."""

@@ -6,13 +6,14 @@ computed again.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
 import platform
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from safetensors.torch import load as load_tensors
@@ -37,6 +38,10 @@ from trainables.trial_spec import DataIdentity, Prune, Trial, digest, node_key
 Report = Callable[[str, int, int], None]
 WEIGHTS, MASKS = "weights.safetensors", "masks.safetensors"
 CURVES, SCORES = "curves.json", "scores.json"
+
+
+Parents: TypeAlias = list[tuple[Trial, dict[str, Any]]]
+"""Parent trials with their nodes' documents."""
 
 
 def identity(dataset: Dataset) -> DataIdentity:
@@ -115,7 +120,7 @@ def run_trial(
     if node is not None:
         return node
     torch.set_num_threads(trial.compute.threads)
-    parents = [
+    parents: Parents = [
         (parent, run_trial(parent, dataset, store, device=device, report=report))
         for parent in trial.parents
     ]
@@ -130,7 +135,7 @@ def run_trial(
     )
     clock.lap("data")
     if trial.n:
-        model, plan, extra = _prune(trial, parents[0], baseline, trainer, store, clock, report)
+        model, plan, extra = _prune(trial, parents, baseline, trainer, store, clock, report)
     else:
         model, plan, extra = _train(trial, parents, baseline, trainer, store, clock, report)
     model.eval()
@@ -158,11 +163,25 @@ def run_trial(
     )
 
 
+def _sources(parents: Parents, trainer: Trainer, store: Store) -> list[Classifier]:
+    """Models of the sources on the device, in eval mode."""
+    models = []
+    for parent, node in parents:
+        baseline = make_baseline(parent, trainer.data.dataset)
+        model, _ = load_model(store, node["key"], parent, baseline)
+        models.append(_to(model, trainer.data.device).eval())
+    return models
+
+
 def _train(
-    trial: Trial, parents: list[tuple[Trial, dict]], baseline: Baseline, trainer: Trainer, store:
-    Store,
-    clock: _Clock, report: Report | None,
-) -> tuple[Classifier, ChannelPlan, dict[str, Any]]:  # fmt: skip
+    trial: Trial,
+    parents: Parents,
+    baseline: Baseline,
+    trainer: Trainer,
+    store: Store,
+    clock: _Clock,
+    report: Report | None,
+) -> tuple[Classifier, ChannelPlan, dict[str, Any]]:
     device = trainer.data.device
     backbone = backbones.get(trial.backbone.name)
     generator = stream(trial.seed, "init")
@@ -171,12 +190,7 @@ def _train(
         torch.manual_seed(generator.initial_seed() + 1)
         model = _planned(Classifier(net), baseline, {})
     model = _to(model, device)
-    sources = []
-    for parent, node in parents:
-        source, _ = load_model(
-            store, node["key"], parent, make_baseline(parent, trainer.data.dataset)
-        )
-        sources.append(_to(source, device).eval())
+    sources = _sources(parents, trainer, store)
     baseline.begin(model, sources)
     curves: list[dict[str, float]] = []
     if baseline.derives:
@@ -191,12 +205,18 @@ def _train(
 
 
 def _prune(
-    trial: Trial, parent: tuple[Trial, dict], baseline: Baseline, trainer: Trainer, store: Store,
-    clock: _Clock, report: Report | None,
-) -> tuple[Classifier, ChannelPlan, dict[str, Any]]:  # fmt: skip
+    trial: Trial,
+    parents: Parents,
+    baseline: Baseline,
+    trainer: Trainer,
+    store: Store,
+    clock: _Clock,
+    report: Report | None,
+) -> tuple[Classifier, ChannelPlan, dict[str, Any]]:
     prune = trial.prune
     assert prune is not None
-    model, node = load_model(store, parent[1]["key"], parent[0], baseline)
+    (parent, document), *others = parents
+    model, node = load_model(store, document["key"], parent, baseline)
     model = _to(model, trainer.data.device)
     plan: ChannelPlan = node["plan"]
     extra: dict[str, Any] = {}
@@ -209,6 +229,7 @@ def _prune(
         plan = _remove(model, prune, plan, removed, baseline)
         model = _to(model, trainer.data.device)
         clock.lap("surgery")
+    baseline.begin(model, _sources(others, trainer, store))
     loss = baseline if prune.finetune_loss == "baseline" else _CrossEntropy(baseline)
     extra[CURVES] = trainer.fit(model, loss, prune.finetune, report)
     clock.lap("train")
@@ -230,7 +251,9 @@ def _remove(
 ) -> ChannelPlan:
     total = num_channels(model.net, prune.layer)
     if prune.surgery == "cut":
+        masks = _masks_after_cut(model, prune, removed, baseline)
         cut(model.net, prune.layer, prune.site, removed, baseline.feature_heads(model))
+        model.masks = masks
         return extend_plan(plan, prune.layer, prune.site, removed, total)
     # the published way: filter weights are zero for good, the bias and everything after it live on
     name = f"net.{prune.layer}.weight"
@@ -245,18 +268,41 @@ def _remove(
     return plan | {prune.layer: entry | {"masked": sorted({*entry["masked"], *removed})}}
 
 
+def _masks_after_cut(
+    model: Classifier, prune: Prune, removed: list[int], baseline: Baseline
+) -> dict[str, Tensor]:
+    """The masks of the weights that are left: cut like the weights, in a twin that holds them."""
+    if not model.masks:
+        return {}
+    twin = copy.deepcopy(model)
+    for name, mask in model.masks.items():
+        twin.get_parameter(name).data.copy_(mask)
+    cut(twin.net, prune.layer, prune.site, removed, baseline.feature_heads(twin))
+    return {name: twin.get_parameter(name).detach() for name in model.masks}
+
+
 def _commit(
-    trial: Trial, key: str, parents: list[tuple[Trial, dict]], model: Classifier, plan:
-    ChannelPlan,
-    extra: dict[str, Any], predictions: dict[str, Predictions], dataset: Dataset, store: Store,
-    clock: _Clock, started: float, device: str,
-) -> dict[str, Any]:  # fmt: skip
+    trial: Trial,
+    key: str,
+    parents: Parents,
+    model: Classifier,
+    plan: ChannelPlan,
+    extra: dict[str, Any],
+    predictions: dict[str, Predictions],
+    dataset: Dataset,
+    store: Store,
+    clock: _Clock,
+    started: float,
+    device: str,
+) -> dict[str, Any]:
     state = {
         name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
     }
     weights = save_tensors(state)
     files = {WEIGHTS: weights} | {FILES[split]: p.to_bytes() for split, p in predictions.items()}
-    files |= {name: json.dumps(content).encode() for name, content in extra.items()}
+    files |= {
+        name: json.dumps(content, allow_nan=False).encode() for name, content in extra.items()
+    }
     if model.masks:
         files[MASKS] = save_tensors({n: m.cpu().contiguous() for n, m in model.masks.items()})
     document = {
@@ -292,9 +338,7 @@ def _commit(
             else 0,
         },
     }
-    node = store.commit(key, files, document)
-    clock.lap("store")
-    return node
+    return store.commit(key, files, document)
 
 
 def store_digest(data: bytes) -> str:

@@ -116,11 +116,16 @@ class Trial(Spec):
     @property
     def parents(self) -> tuple[Trial, ...]:
         """The trials whose weights this one needs, first the one it continues."""
-        if self.n:
-            up = {"n": self.n - 1} | ({"prune": None} if self.n == 1 else {})
-            return (self.model_copy(update=up),)
-        sources = baselines.get(self.baseline.name).sources(self.baseline)
-        return tuple(self.model_copy(update={"baseline": source}) for source in sources)
+        cls = baselines.get(self.baseline.name)
+        sources = tuple(
+            self.model_copy(update={"baseline": source, "prune": None, "n": 0})
+            for source in cls.sources(self.baseline)
+        )
+        if self.prune is None:
+            return sources
+        up = {"n": self.n - 1} | ({"prune": None} if self.n == 1 else {})
+        kept = cls.keeps_sources and self.prune.finetune_loss == "baseline"
+        return (self.model_copy(update=up), *(sources if kept else ()))
 
     @property
     def chain(self) -> tuple[Trial, ...]:

@@ -61,14 +61,20 @@ def pruned(n: int = 1, seed: int = 0, compute: dict | None = None, **prune: Any)
 
 
 def defaults(config: type[Spec]) -> dict[str, Any]:
-    """Default of each field as JSON; fields without one are ``required``."""
-    out = {}
+    """Default of each field as JSON; fields without one are ``required``.
+
+    A nested spec at its own class's defaults is named only: it has a pin of its own.
+    """
+    out: dict[str, Any] = {}
     for name, info in config.model_fields.items():
         value = info.get_default(call_default_factory=True)
         if info.is_required():
             value = "required"
-        out[name] = value.model_dump(mode="json") if isinstance(value, Spec) else value
-    return json.loads(json.dumps(out))
+        elif isinstance(value, Spec):
+            plain = value == type(value)()
+            value = f"{type(value).__name__}()" if plain else value.model_dump(mode="json")
+        out[name] = value
+    return dict(json.loads(json.dumps(out)))
 
 
 def parts() -> dict[str, tuple[int | dict[str, int], type[Spec]]]:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import f1_score, recall_score
-from tiny_sweep import run_tiny
+from tiny_sweep import copy_sweep, run_tiny
 
 from orchestrator.export import export_sweep, render_export
 from orchestrator.export_models import model_name, model_names
@@ -34,7 +34,8 @@ SCHEMA = Path(__file__).resolve().parents[2] / "orchestrator/schemas/export.json
 def original(tmp_path_factory):
     base = tmp_path_factory.mktemp("export")
     spec = run_tiny(base / "sweep", base / "cache")
-    return base, load_dataset(spec.data, cache_dir=base / "cache")
+    yield base, load_dataset(spec.data, cache_dir=base / "cache")
+    shutil.rmtree(base)
 
 
 @pytest.fixture
@@ -42,11 +43,12 @@ def sweep(original, tmp_path, monkeypatch):
     """A copy, so that what one test opens is sealed in the next."""
     base, dataset = original
     monkeypatch.setenv("FATEFRONT_CACHE", str(base / "cache"))
-    shutil.copytree(base / "sweep", tmp_path / "sweep")
+    copy_sweep(base / "sweep", tmp_path / "sweep")
     manifest = json.loads((tmp_path / "sweep/manifest.json").read_text())
     manifest["store"] = str(tmp_path / "sweep/store")
     (tmp_path / "sweep/manifest.json").write_text(json.dumps(manifest))
-    return tmp_path / "sweep", dataset
+    yield tmp_path / "sweep", dataset
+    shutil.rmtree(tmp_path)
 
 
 def export(folder, to, **options):

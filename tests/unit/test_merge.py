@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from tiny_sweep import DATA, run_tiny, tiny_spec
+from tiny_sweep import DATA, copy_sweep, run_tiny, tiny_spec
 
 from orchestrator.export import export_sweep
 from orchestrator.front import build_front
@@ -41,7 +41,14 @@ def shards(tmp_path_factory):
     run_tiny(base / "a", base / "cache", seeds=(0,), prune=SNNL)
     run_tiny(base / "b", base / "cache", seeds=(1,), prune=SNNL)
     run_tiny(base / "c", base / "cache", seeds=(0,), prune=RANDOM)
-    return base
+    yield base
+    shutil.rmtree(base)
+
+
+@pytest.fixture(autouse=True)
+def _give_back_the_disk(tmp_path):
+    yield
+    shutil.rmtree(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +161,7 @@ def test_without_weights_records_stay_and_children_can_be_computed(shards, tmp_p
 
 def copy_of(shards, name, to):
     """A shard as it would come from another host: its folder was moved."""
-    shutil.copytree(shards / name, to)
+    copy_sweep(shards / name, to)
     manifest = read_manifest(to)
     (to / "manifest.json").write_text(json.dumps(manifest | {"store": "/nowhere/store"}))
     return to
@@ -239,6 +246,7 @@ def test_damaged_files_are_named_and_their_records_stay(shards, tmp_path):
     key = next(iter(load_records(other)))
     store = Store(str(other / "store"))
     path = Path(store.folder(key)) / store.node(key)["files"]["weights.safetensors"]["path"]
+    path.unlink()
     path.write_bytes(b"damaged")
     document = merge([other], tmp_path / "m")
     assert document["without_weights"] == [key]
@@ -255,6 +263,7 @@ def test_a_store_from_elsewhere_writes_nowhere_else(shards, tmp_path):
     path = Path(store.folder(key)) / "node.json"
     node = json.loads(path.read_text())
     node["files"]["weights.safetensors"]["path"] = "../../../../../escaped"
+    path.unlink()
     path.write_text(json.dumps(node))
     assert "'../../../../../escaped'" in merge([other], tmp_path / "m")["problems"][0]
 

@@ -1,6 +1,7 @@
 """Portable models: the logits of an exported model are those its trial stored."""
 
 import json
+import shutil
 from pathlib import Path
 
 import jsonschema
@@ -28,7 +29,14 @@ SCHEMAS = Path(__file__).resolve().parents[2] / "orchestrator/schemas"
 def sweep(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
     spec = run_tiny(folder, folder / "cache", seeds=(0,))
-    return folder, load_dataset(spec.data, cache_dir=folder / "cache"), load_records(folder)
+    yield folder, load_dataset(spec.data, cache_dir=folder / "cache"), load_records(folder)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(autouse=True)
+def _give_back_the_disk(tmp_path):
+    yield
+    shutil.rmtree(tmp_path)
 
 
 def keys_of(records, criterion):

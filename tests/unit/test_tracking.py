@@ -67,7 +67,7 @@ while True:
         break
     assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, status
     kills += 1
-    assert kills < 500
+    assert kills < 60
 """
 
 
@@ -344,7 +344,7 @@ def run_killer(folder: Path, uri: str, final: bool, step: int) -> int:
     return int(done.stdout)
 
 
-@pytest.mark.parametrize("step", [2, 5])
+@pytest.mark.parametrize("step", [4, 7])
 def test_sigkill_at_every_few_writes_leaves_one_run_a_node(tmp_path, step):
     made = Folder(tmp_path)
     made.done("vanilla", 0, 0.5, 0.2, "baseline")
@@ -501,7 +501,8 @@ def check_model(trained: Path, uri: str, version) -> None:
     with torch.inference_mode():
         logits_NK = net(image_NCHW).numpy()
         single_NK = net(image_NCHW[:1]).numpy()
-    np.testing.assert_allclose(logits_NK, stored.logits_NK.astype(np.float32), atol=2e-3)
+    # stored as float16: 11 bits
+    np.testing.assert_allclose(logits_NK, stored.logits_NK.astype(np.float32), rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(single_NK, logits_NK[:1], atol=1e-4)
 
 
@@ -575,7 +576,7 @@ def test_a_net_that_cannot_be_traced_leaves_its_weights_and_says_so(tmp_path):
 def test_sigkill_while_models_are_registered(trained, tmp_path):
     uri = f"sqlite:///{tmp_path / 'killed.db'}"
     sync(trained, uri)
-    kills = run_killer(trained, uri, True, 5)
+    kills = run_killer(trained, uri, True, 8)
     assert kills >= 1
     client = client_of(uri)
     versions = client.search_model_versions("name = 'tiny'")

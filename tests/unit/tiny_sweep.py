@@ -1,6 +1,8 @@
 """A real sweep folder in seconds: trials of a tiny data set run one after another, without Ray,
 through the real ledger."""
 
+import os
+import shutil
 from pathlib import Path
 
 from orchestrator.manifest import write_manifest
@@ -68,3 +70,18 @@ def run_tiny(folder: Path, cache: Path, **changes) -> SweepSpec:
     write_records(folder, project(ledger.events))
     ledger.close()
     return spec
+
+
+def copy_sweep(source: Path, to: Path) -> Path:
+    """A copy of a sweep folder; its node files (44 MB of weights each) are hard links: remove one
+    before writing it anew.
+    """
+
+    def link_nodes(name: str, target: str) -> None:
+        if "nodes" in Path(name).parts:
+            os.link(name, target)
+        else:
+            shutil.copy2(name, target)
+
+    shutil.copytree(source, to, copy_function=link_nodes)
+    return to

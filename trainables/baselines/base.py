@@ -53,6 +53,8 @@ class Baseline:
     VERSION: ClassVar[int] = 1
     derives: ClassVar[bool] = False
     needs_group_at_inference: ClassVar[bool] = False
+    keeps_sources: ClassVar[bool] = False
+    """Whether fine-tuning after pruning needs the sources again (a teacher)."""
 
     class Config(Spec):
         """Every baseline has a recipe; the sweep's ``training`` is its default."""
@@ -91,7 +93,10 @@ class Baseline:
         return ()
 
     def begin(self, model: Classifier, sources: Sequence[Classifier]) -> None:
-        """Called once before training with the models of ``sources``, on the device, in eval mode."""
+        """Called once before training with the models of ``sources``, on the device, in eval mode.
+
+        With ``keeps_sources`` also before every fine-tuning.
+        """
 
     def optimizer(self, model: Classifier, recipe: Recipe) -> torch.optim.Optimizer:
         """SGD with the recipe's settings over all parameters."""

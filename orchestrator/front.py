@@ -1,7 +1,9 @@
-"""The Pareto front of a sweep from its records: who is on it, its hypervolume and knee, and its files.
+"""The Pareto front of a sweep from its records: who is on it, its hypervolume and knee, and its
+files.
 
-Everything that was measured competes: treatments, controls and baselines (the reference is the point FATE = 0), so the
-front shows when fine-tuning alone, or no pruning at all, does as well. Validation figures only.
+Everything that was measured competes: treatments, controls and baselines (the reference is the
+point FATE = 0), so the front shows when fine-tuning alone, or no pruning at all, does as well.
+Validation figures only.
 
 Shape legend: N points, K objectives; every objective is maximised.
 """
@@ -19,113 +21,45 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from orchestrator.aggregate import Aggregate, aggregate, spread
+from orchestrator.pareto import dominates, hypervolume, knee, pareto_mask
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+__all__ = [
+    "COLUMNS", "REFERENCE_POINT", "Front", "Member", "build_front", "document", "dominates",
+    "hypervolume", "knee", "pareto_mask", "render", "row", "rows", "write_front",
+]  # fmt: skip
 
 Level = Literal["configuration", "trial"]
 Records = Mapping[str, Mapping[str, Any]]
 
 REFERENCE_POINT = {
-    "fate_eodd_hardt": -1.0, "fate_eodd": -1.0, "fate_eopp1": -1.0, "fate_eopp0": -1.0, "f1": 0.0,
-}  # fmt: skip
+    "fate_eodd_hardt": -1.0,
+    "fate_eodd": -1.0,
+    "fate_eopp1": -1.0,
+    "fate_eopp0": -1.0,
+    "f1": 0.0,
+}
 """Where the hypervolume starts; a point that is not above it in every objective adds nothing."""
 
 MIN_SEEDS = 3
 """A configuration with fewer seeds is not publishable."""
 
 COLUMNS = (
-    "configuration", "role", "baseline", "criterion", "site", "ratio", "iterations", "num_seeds", "f1",
-    "fate_eodd_hardt", "fate_eodd", "fate_eopp1", "fate_eopp0", "eopp0", "eopp1", "eodd", "eodd_hardt", "f1_sd",
-    "fate_eodd_hardt_seed_mean", "fate_eodd_hardt_seed_sd", "tags", "num_params", "flops", "knee", "keys",
-    "configuration_key", "seeds", "layer", "baseline_spec", "prune_spec",
+    "configuration", "role", "baseline", "criterion", "site", "ratio", "iterations", "num_seeds",
+    "f1", "fate_eodd_hardt", "fate_eodd", "fate_eopp1", "fate_eopp0", "eopp0", "eopp1", "eodd",
+    "eodd_hardt", "f1_sd", "fate_eodd_hardt_seed_mean", "fate_eodd_hardt_seed_sd", "tags",
+    "num_params", "flops", "knee", "keys", "configuration_key", "seeds", "layer", "baseline_spec",
+    "prune_spec",
 )  # fmt: skip
-
-
-def dominates(a_K: Sequence[float] | np.ndarray, b_K: Sequence[float] | np.ndarray) -> bool:
-    """Whether the first point is nowhere worse than the second and somewhere better."""
-    a_K, b_K = np.asarray(a_K, dtype=float), np.asarray(b_K, dtype=float)
-    return bool((a_K >= b_K).all() and (a_K > b_K).any())
-
-
-def pareto_mask(values_NK: np.ndarray) -> np.ndarray:
-    """Which points no other point dominates, bool (N,); of equal points none dominates the other, so all stay.
-
-    Raises:
-        ValueError: a value is NaN (an undefined objective cannot be compared).
-    """
-    values_NK = _points(values_NK)
-    return np.array(
-        [
-            not ((values_NK >= point_K).all(1) & (values_NK > point_K).any(1)).any()
-            for point_K in values_NK
-        ],
-        dtype=bool,
-    )
-
-
-def hypervolume(values_NK: np.ndarray, reference_K: Sequence[float] | np.ndarray) -> float:
-    """Volume that the points dominate above the reference point, exact.
-
-    In two objectives by the staircase, in more by slicing along the last one (Zitzler and Thiele 1998 define the measure;
-    slicing: While et al. 2006), which is meant for the few objectives and members that a front has.
-
-    Raises:
-        ValueError: a value is NaN, or the reference has another number of objectives.
-    """
-    values_NK, reference_K = _points(values_NK), np.asarray(reference_K, dtype=float)
-    if values_NK.shape[1] != len(reference_K):
-        raise ValueError(
-            f"points of {values_NK.shape[1]} objectives, reference of {len(reference_K)}"
-        )
-    above_NK = values_NK[(values_NK > reference_K).all(1)] - reference_K
-    return _volume(above_NK)
-
-
-def _volume(point_NK: np.ndarray) -> float:
-    """Volume of the union of the boxes between the origin and each point, all coordinates positive."""
-    if not len(point_NK):
-        return 0.0
-    if point_NK.shape[1] == 1:
-        return float(point_NK.max())
-    point_NK = point_NK[np.argsort(-point_NK[:, -1], kind="stable")]
-    lower_N = np.append(point_NK[1:, -1], 0.0)
-    volume = 0.0
-    for number, thickness in enumerate(point_NK[:, -1] - lower_N, start=1):
-        if thickness > 0:
-            volume += float(thickness) * _volume(point_NK[:number, :-1])
-    return volume
-
-
-def knee(values_NK: np.ndarray) -> int | None:
-    """Row of the member that bends the front most, or None.
-
-    Every objective is scaled to [0, 1] over the members; the knee is the member farthest beyond the line between the
-    extremes (1, 0) and (0, 1) (Das 1999; with more than two objectives, beyond the plane through the unit points). None
-    below three distinct members, and where no member lies beyond that line: such a front has no bend outwards.
-    """
-    values_NK = _points(values_NK)
-    if len(np.unique(values_NK, axis=0)) < 3:
-        return None
-    span_K = np.ptp(values_NK, axis=0)
-    scaled_NK = (values_NK - values_NK.min(0)) / np.where(span_K > 0, span_K, 1.0)
-    distance_N = (scaled_NK.sum(1) - 1) / np.sqrt(values_NK.shape[1])
-    best = int(distance_N.argmax())
-    return best if distance_N[best] > 1e-9 else None
-
-
-def _points(values_NK: np.ndarray) -> np.ndarray:
-    values_NK = np.asarray(values_NK, dtype=float)
-    if values_NK.ndim != 2 or np.isnan(values_NK).any():
-        raise ValueError(
-            f"points must be an array (N, K) without NaN but have shape {values_NK.shape}"
-        )
-    return values_NK
 
 
 @dataclass(frozen=True)
 class Member:
-    """One point with all its objectives defined: a configuration, or at trial level one of its seeds."""
+    """One point with all its objectives defined: a configuration, or at trial level one of its
+    seeds.
+    """
 
     aggregate: Aggregate
     values: tuple[float, ...]
@@ -135,7 +69,9 @@ class Member:
 
 @dataclass(frozen=True)
 class Front:
-    """Members (best in the first objective first), all other points, and what could not compete and why."""
+    """Members (best in the first objective first), all other points, and what could not compete
+    and why.
+    """
 
     objectives: tuple[str, ...]
     level: Level
@@ -166,8 +102,9 @@ def build_front(
     Args:
         records: key -> record, of ``orchestrator.records.load_records``.
         objectives: names of ``search_spaces.sweep_spec.OBJECTIVES``, all maximised.
-        level: ``configuration``: means over seeds and FATE of those means, only configurations that have as many seeds
-            done as the one with most; ``trial``: every record by itself with its own FATE.
+        level: ``configuration``: means over seeds and FATE of those means, only configurations
+            that have as many seeds done as the one with most; ``trial``: every record by itself
+            with its own FATE.
     """
     objectives = tuple(objectives)
     points = (
@@ -230,7 +167,7 @@ def _each_trial(records: Records) -> list[Aggregate]:
 
 
 def _incomplete(records: Records, points: list[Aggregate], most: int) -> list[dict[str, Any]]:
-    """Configurations with fewer seeds than the one with most, and what the missing seeds wait for."""
+    """Configurations with fewer seeds than the one with most, and what the others wait for."""
     num_done = {point.configuration: len(point.seeds) for point in points}
     waiting: dict[str, list[Mapping[str, Any]]] = {}
     for record in records.values():
@@ -275,7 +212,7 @@ def _undefined(point: Aggregate, missing: list[str], records: Records) -> dict[s
 
 
 def _mean_of(results: list[Mapping[str, Any]], name: str) -> int | None:
-    """Mean over seeds, rounded; seeds of one configuration differ only where coupled channels do."""
+    """Mean over seeds, rounded; seeds differ only where coupled channels do."""
     values = [result[name] for result in results if result.get(name) is not None]
     return round(sum(values) / len(values)) if values else None
 
@@ -292,7 +229,7 @@ def _notes(members: tuple[Member, ...], level: Level, most: int, num_incomplete:
         notes.append("members were run with different seeds: they are not paired")
     if num_incomplete:
         notes.append(
-            f"{num_incomplete} configurations have fewer than {most} seeds done: listed, not compared"
+            f"{num_incomplete} configurations have fewer than {most} seeds: listed, not compared"
         )
     return notes
 

@@ -1,6 +1,8 @@
-"""Models in MLflow without pickle: a ``pt2`` graph to load anywhere, and the portable folder that rebuilds it from code.
+"""Models in MLflow without pickle: a ``pt2`` graph to load anywhere, and the portable folder that
+rebuilds it from code.
 
-Each is done once: a logged model and a registered version are found again by the run they come from.
+Each is done once: a logged model and a registered version are found again by the run they come
+from.
 
 Shape legend: N images, C colour channels, H height, W width.
 """
@@ -14,7 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.tracked_runs import FRONT, KEY, MAX_TAG, SWEEP_ID
+from orchestrator.tracked_client import is_tracking_failure
+from orchestrator.tracked_runs import KEY, MAX_TAG, SWEEP_ID
 from trainables.store import Store, StoreError
 
 if TYPE_CHECKING:
@@ -33,9 +36,15 @@ class ModelTracking:
     """Logs and registers the models of some runs."""
 
     def __init__(
-        self, client: MlflowClient, uri: str, experiment: str, store: Store, manifest: Mapping[str, Any],
-        spec: Mapping[str, Any], records: Mapping[str, Any],
-    ) -> None:  # fmt: skip
+        self,
+        client: MlflowClient,
+        uri: str,
+        experiment: str,
+        store: Store,
+        manifest: Mapping[str, Any],
+        spec: Mapping[str, Any],
+        records: Mapping[str, Any],
+    ) -> None:
         self.client, self.uri, self.experiment = client, uri, experiment
         self.store, self.manifest, self.spec, self.records = store, manifest, spec, records
         self.name = str(manifest["sweep"])
@@ -125,8 +134,6 @@ class ModelTracking:
         import torch
         from mlflow.models import infer_signature
 
-        from orchestrator.tracking import is_tracking_failure
-
         net = exportable(portable)
         side = portable.card.image_size
         # two images: with one the graph would take single images only
@@ -193,7 +200,9 @@ class ModelTracking:
 
 
 def exportable(portable: PortableModel) -> torch.nn.Module:
-    """A module from images scaled to [0, 1] (N, C, H, W), float32, to logits; it normalises by itself."""
+    """A module from images scaled to [0, 1] (N, C, H, W), float32, to logits; it normalises by
+    itself.
+    """
     import torch
 
     from trainables.data.augment import normalisation

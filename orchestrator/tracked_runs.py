@@ -1,4 +1,6 @@
-"""What MLflow is told of a node and of a sweep: names, parameters, metrics and tags. Pure; no MLflow here."""
+"""What MLflow is told of a node and of a sweep: names, parameters, metrics and tags. Pure; no
+MLflow here.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,11 @@ SWEEP = "sweep"
 
 KEY, SWEEP_ID, KIND = "fatefront.key", "fatefront.sweep_id", "fatefront.kind"
 SYNCED, CONTENT, ERROR, UNDEFINED = (
-    "fatefront.synced", "fatefront.content", "fatefront.error", "fatefront.undefined",
-)  # fmt: skip
+    "fatefront.synced",
+    "fatefront.content",
+    "fatefront.error",
+    "fatefront.undefined",
+)
 STORE, FRONT, CURVES = "fatefront.store", "fatefront.front", "fatefront.curves"
 
 MAX_PARAM, MAX_TAG, MAX_NAME = 6000, 8000, 250
@@ -167,7 +172,7 @@ def sweep_params(spec: Mapping[str, Any]) -> dict[str, str]:
 
 
 def flatten(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, paths joined by dots; a ``name`` stands under its parent's path too."""
+    """Nested mappings as one, paths joined by dots; an empty mapping stays a leaf."""
     flat: dict[str, Any] = {}
     for name, value in document.items():
         path = f"{prefix}{name}"
@@ -179,7 +184,7 @@ def flatten(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def plain_name(name: str) -> str:
-    """A name that MLflow takes: letters, digits, ``_ - .`` and spaces; everything else is ``_``."""
+    """A name that MLflow takes: letters, digits, ``_ - .`` and spaces, else ``_``."""
     return re.sub(r"[^\w\- .]|\.(?=\.)", "_", name).strip()[:MAX_NAME] or "_"
 
 

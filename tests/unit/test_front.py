@@ -1,4 +1,6 @@
-"""The front of made-up but consistent records: levels, who competes, hypervolume, knee, files, schemas."""
+"""The front of made-up but consistent records: levels, who competes, hypervolume, knee, files,
+schemas.
+"""
 
 import csv
 import hashlib
@@ -45,11 +47,22 @@ def key_of(name: str, seed: int) -> str:
 
 def result(f1: float | None, gap: float | None, *, groups=(0.1, -0.1)) -> dict:
     """A result whose macro F1 is the mean of its two groups'."""
-    undefined = {} if gap is not None else {"eodd_hardt": "no class is defined in both groups of any pair"}
+    undefined = (
+        {} if gap is not None else {"eodd_hardt": "no class is defined in both groups of any pair"}
+    )
     if f1 is None:
         undefined["f1"] = "no samples"
     figures = dict.fromkeys(
-        ("precision", "recall", "accuracy", "f1_pooled", "precision_diff", "recall_diff", "f1_diff"), 0.5
+        (
+            "precision",
+            "recall",
+            "accuracy",
+            "f1_pooled",
+            "precision_diff",
+            "recall_diff",
+            "f1_diff",
+        ),
+        0.5,
     )
     gaps = dict.fromkeys(("eopp0", "eopp1", "eodd", "demographic_parity"), 0.2)
     base = 0.5 if f1 is None else f1
@@ -58,15 +71,27 @@ def result(f1: float | None, gap: float | None, *, groups=(0.1, -0.1)) -> dict:
         | {"num_samples": 20, "f1": base + groups[i]}
         for i, name in enumerate(("light", "dark"))
     }
-    validation = figures | gaps | {
-        "mode": "corrected", "num_samples": 40, "f1": f1, "eodd_hardt": gap, "groups": each,
-        "undefined": undefined,
-    }  # fmt: skip
+    validation = (
+        figures
+        | gaps
+        | {
+            "mode": "corrected",
+            "num_samples": 40,
+            "f1": f1,
+            "eodd_hardt": gap,
+            "groups": each,
+            "undefined": undefined,
+        }
+    )
     train = {"f1": 0.9, "accuracy": 0.9, "eopp1": 0.1, "eodd_hardt": None}
     model = {
-        "weights_sha256": SHA, "plan_sha256": SHA[:32], "num_params": 1000, "flops": 2000, "channels": {},
+        "weights_sha256": SHA,
+        "plan_sha256": SHA[:32],
+        "num_params": 1000,
+        "flops": 2000,
+        "channels": {},
         "predictions_sha256": dict.fromkeys(("train", "validation", "test"), SHA),
-    }  # fmt: skip
+    }
     return {
         "model": model,
         "metrics": {"validation": validation, "train": train},
@@ -78,12 +103,18 @@ def trial(name: str, seed: int, role: str) -> dict:
     cut = role == "treatment"
     pruned = role != "baseline"
     return {
-        "label": name, "configuration": name, "role": role, "baseline": {"name": name.split(" ")[0]},
-        "criterion": ("snnl" if cut else "none") if pruned else None, "site": "conv" if cut else None,
-        "layer": "layer4.1.conv2" if cut else None, "ratio": 0.1 if cut else None,
+        "label": name,
+        "configuration": name,
+        "role": role,
+        "baseline": {"name": name.split(" ")[0]},
+        "criterion": ("snnl" if cut else "none") if pruned else None,
+        "site": "conv" if cut else None,
+        "layer": "layer4.1.conv2" if cut else None,
+        "ratio": 0.1 if cut else None,
         "prune": {"criterion": {"name": "snnl"}, "ratio": 0.1} if pruned else None,
-        "n": int(pruned), "seed": seed,
-    }  # fmt: skip
+        "n": int(pruned),
+        "seed": seed,
+    }
 
 
 class Folder:
@@ -96,18 +127,28 @@ class Folder:
     def event(self, event: str, name: str, seed: int, role: str = "treatment", **fields) -> str:
         key = key_of(name, seed)
         self.ledger.append(
-            event, key=key, trial=trial(name, seed, role),
+            event,
+            key=key,
+            trial=trial(name, seed, role),
             parents=[] if role == "baseline" else [key_of("vanilla", seed)],
-            compares_with={"reference": key_of("vanilla", seed)}, **fields,
-        )  # fmt: skip
+            compares_with={"reference": key_of("vanilla", seed)},
+            **fields,
+        )
         return key
 
     def done(self, name: str, seed: int, f1, gap, role: str = "treatment", **kind) -> str:
         execution = {
-            "seconds": {"train": 2.5, "score": 0.5}, "started": 1_700_000_000.0 + seed, "host": "h", "pid": 1,
-            "device": "cpu", "cached": False, "attempt": "a",
-        }  # fmt: skip
-        return self.event("done", name, seed, role, result=result(f1, gap, **kind), execution=execution)
+            "seconds": {"train": 2.5, "score": 0.5},
+            "started": 1_700_000_000.0 + seed,
+            "host": "h",
+            "pid": 1,
+            "device": "cpu",
+            "cached": False,
+            "attempt": "a",
+        }
+        return self.event(
+            "done", name, seed, role, result=result(f1, gap, **kind), execution=execution
+        )
 
     def failed(self, name: str, seed: int, role: str = "treatment") -> str:
         error = {"type": "TrainingError", "reason": "loss is nan in epoch 1 of 2"}
@@ -126,14 +167,17 @@ def sweep(path: Path) -> Folder:
         folder.done("vanilla > none x 1", seed, 0.55, 0.2, "control")  # FATE .1
         folder.done("vanilla > snnl a", seed, 0.45, 0.1)  # FATE .4
         folder.done("vanilla > snnl b", seed, 0.40, 0.15)  # FATE .05: dominated
-        folder.done("vanilla > snnl c", seed, (0.40, 0.54)[seed], (0.10, 0.16)[seed])  # FATE .29, F1 .47
+        folder.done(
+            "vanilla > snnl c", seed, (0.40, 0.54)[seed], (0.10, 0.16)[seed]
+        )  # FATE .29, F1 .47
     return folder
 
 
 def brute_force_mask(values_NK):
     return [
         not any(
-            all(b >= a for a, b in zip(p, q, strict=True)) and any(b > a for a, b in zip(p, q, strict=True))
+            all(b >= a for a, b in zip(p, q, strict=True))
+            and any(b > a for a, b in zip(p, q, strict=True))
             for q in values_NK
         )
         for p in values_NK
@@ -152,7 +196,11 @@ def test_equal_points_do_not_dominate_each_other():
     assert not dominates([1, 2], [1, 2])
     assert dominates([1, 3], [1, 2])
     assert not dominates([2, 1], [1, 2])
-    assert pareto_mask(np.array([[1.0, 2.0], [1.0, 2.0], [0.0, 0.0]])).tolist() == [True, True, False]
+    assert pareto_mask(np.array([[1.0, 2.0], [1.0, 2.0], [0.0, 0.0]])).tolist() == [
+        True,
+        True,
+        False,
+    ]
 
 
 def test_an_undefined_value_is_refused_not_compared():
@@ -222,7 +270,9 @@ def test_front_of_configurations(tmp_path):
     assert names == ["vanilla > snnl a", "vanilla > snnl c", "vanilla > none x 1"]
     assert [m.aggregate.trial["label"] for m in front.dominated] == ["vanilla > snnl b", "vanilla"]
     # FATE of c is that of the means (F1 .47, gap .13), not the mean of (.3, .28)
-    assert front.members[1].values == pytest.approx(((0.47 - 0.5) / 0.5 - (0.13 - 0.2) / 0.2, 0.47))
+    assert front.members[1].values == pytest.approx(
+        ((0.47 - 0.5) / 0.5 - (0.13 - 0.2) / 0.2, 0.47)
+    )
     # by hand: boxes from (-1, 0) to (.4, .45), (.29, .47), (.1, .55)
     assert front.hypervolume == pytest.approx(1.4 * 0.45 + 1.29 * 0.02 + 1.1 * 0.08)
     assert front.keys[:2] == (key_of("vanilla > snnl a", 0), key_of("vanilla > snnl a", 1))
@@ -234,24 +284,39 @@ def test_the_reference_is_the_point_of_fate_zero(tmp_path):
     folder.done("vanilla", 0, 0.5, 0.2, "baseline")
     folder.done("vanilla > none x 1", 0, 0.45, 0.2, "control")
     (line,) = rows(build_front(folder.records(), OBJECTIVE))
-    assert (line["configuration"], line["role"], line["fate_eodd_hardt"]) == ("vanilla", "baseline", 0.0)
+    assert (line["configuration"], line["role"], line["fate_eodd_hardt"]) == (
+        "vanilla",
+        "baseline",
+        0.0,
+    )
 
 
 def test_rows_say_spread_tags_and_nodes(tmp_path):
-    line = next(r for r in rows(build_front(sweep(tmp_path).records(), OBJECTIVE)) if "snnl c" in r["configuration"])
+    line = next(
+        r
+        for r in rows(build_front(sweep(tmp_path).records(), OBJECTIVE))
+        if "snnl c" in r["configuration"]
+    )
     assert list(line) == list(COLUMNS)
     assert line["fate_eodd_hardt_seed_mean"] == pytest.approx((0.3 + 0.28) / 2)
     assert line["fate_eodd_hardt_seed_sd"] == pytest.approx(np.std([0.3, 0.28], ddof=1))
     assert line["f1_sd"] == pytest.approx(np.std([0.40, 0.54], ddof=1))
     assert line["tags"] == "levelling down; both gain"
     assert line["keys"] == f"{key_of('vanilla > snnl c', 0)} {key_of('vanilla > snnl c', 1)}"
-    assert (line["iterations"], line["ratio"], line["num_seeds"], line["num_params"]) == (1, 0.1, 2, 1000)
+    assert (line["iterations"], line["ratio"], line["num_seeds"], line["num_params"]) == (
+        1,
+        0.1,
+        2,
+        1000,
+    )
 
 
 def test_trial_level_compares_single_seeds(tmp_path):
     front = build_front(sweep(tmp_path).records(), OBJECTIVE, level="trial")
     assert len(front.members) + len(front.dominated) == 10
-    of_c = [m for m in (*front.members, *front.dominated) if m.aggregate.configuration.endswith("c")]
+    of_c = [
+        m for m in (*front.members, *front.dominated) if m.aggregate.configuration.endswith("c")
+    ]
     values = {m.aggregate.seeds: m.values for m in of_c}
     assert values[(0,)] == pytest.approx((0.3, 0.40))
     assert values[(1,)] == pytest.approx((0.28, 0.54))
@@ -293,7 +358,10 @@ def test_a_record_whose_reference_failed_is_incomplete(tmp_path):
     folder.done("vanilla > snnl a", 0, 0.5, 0.1)
     front = build_front(folder.records(), OBJECTIVE)
     reasons = {i["configuration"]: i["reason"] for i in front.incomplete}
-    assert reasons == {"vanilla": "seed 0 failed", "vanilla > snnl a": "the reference of a seed is not done"}
+    assert reasons == {
+        "vanilla": "seed 0 failed",
+        "vanilla > snnl a": "the reference of a seed is not done",
+    }
 
 
 @pytest.mark.parametrize("objectives", [OBJECTIVE, ("f1",), ("fate_eodd", "fate_eopp1", "f1")])
@@ -336,7 +404,9 @@ def test_an_empty_sweep_has_an_empty_front(tmp_path):
 def test_render_marks_the_knee_and_carries_the_notes(tmp_path):
     folder = sweep(tmp_path / "sweep")
     for seed in (0, 1):
-        folder.done("vanilla > snnl k", seed, 0.53, 0.15)  # FATE .31: scaled (.7, .8) between (1, 0) and (0, 1)
+        folder.done(
+            "vanilla > snnl k", seed, 0.53, 0.15
+        )  # FATE .31: scaled (.7, .8) between (1, 0) and (0, 1)
     front = build_front(folder.records(), OBJECTIVE)
     console = Console(width=200, file=io.StringIO())
     console.print(render(front))

@@ -22,7 +22,7 @@ from trainables.training import TrainingError
 from trainables.trial import load_model, make_baseline, run_trial
 from trainables.trial_spec import Trial
 
-RECIPE = {"epochs": 1, "batch_size": 16, "normalise": "imagenet"}
+RECIPE = {"epochs": 1, "batch_size": 16, "normalise": "imagenet", "learning_rate": 1e-3}
 MASKED = ("net.fc.weight", "net.layer4.1.conv2.weight")
 
 

@@ -1,4 +1,6 @@
-"""MLflow from the ledger: what is written, that nothing is written twice whatever kills the writer, and models."""
+"""MLflow from the ledger: what is written, that nothing is written twice whatever kills the
+writer, and models.
+"""
 
 import json
 import os
@@ -36,9 +38,9 @@ import orchestrator.tracking as tracking
 import orchestrator.tracked_models
 
 folder, uri, final, step = Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "final", int(sys.argv[4])
-WRITES = ("create_experiment", "create_run", "log_batch", "log_artifact", "log_artifacts", "set_terminated",
-          "set_tag", "delete_tag", "create_logged_model", "create_registered_model", "create_model_version",
-          "set_model_version_tag", "update_run")
+WRITES = ("create_experiment", "create_run", "log_batch", "log_artifact", "log_artifacts",
+          "set_terminated", "set_tag", "delete_tag", "create_logged_model", "update_run",
+          "create_registered_model", "create_model_version", "set_model_version_tag")
 
 def deadly(name, count, limit, before):
     real = getattr(MlflowClient, name)
@@ -94,9 +96,18 @@ def prepare(path: Path, folder: Folder) -> Path:
     """Make a ledger's folder a whole sweep folder; every node has curves in the store."""
     (path / "sweep.yaml").write_text(tiny_spec(name="tiny").to_yaml())
     manifest = {
-        "fatefront": "0.1.0", "sweep": "tiny", "sweep_id": "abc123", "store": str(path / "store"), "device": "cpu",
-        "data": {"name": "synthetic", "attribute": "tone", "classes": ["nv", "mel"], "groups": ["light", "dark"]},
-    }  # fmt: skip
+        "fatefront": "0.1.0",
+        "sweep": "tiny",
+        "sweep_id": "abc123",
+        "store": str(path / "store"),
+        "device": "cpu",
+        "data": {
+            "name": "synthetic",
+            "attribute": "tone",
+            "classes": ["nv", "mel"],
+            "groups": ["light", "dark"],
+        },
+    }
     (path / "manifest.json").write_text(json.dumps(manifest))
     store = Store(str(path / "store"))
     for key, record in load_records(path).items():
@@ -139,14 +150,24 @@ def test_a_node_as_a_run(tmp_path):
     record["trial"]["baseline"] = {"name": "mfd", "kernel": {"name": "rbf", "width": 2}}
     content = node_content(record, Times(10.0, 20.0), "resnet18", "file:///nodes/k")
     assert content.params == {
-        "baseline": "mfd", "baseline.kernel.name": "rbf", "baseline.kernel.width": "2", "backbone": "resnet18",
-        "criterion": "snnl", "site": "conv", "layer": "layer4.1.conv2", "ratio": "0.1", "n": "1", "seed": "1",
+        "baseline": "mfd",
+        "baseline.kernel.name": "rbf",
+        "baseline.kernel.width": "2",
+        "backbone": "resnet18",
+        "criterion": "snnl",
+        "site": "conv",
+        "layer": "layer4.1.conv2",
+        "ratio": "0.1",
+        "n": "1",
+        "seed": "1",
         "prune.criterion.name": "snnl",
-    }  # fmt: skip
+    }
     assert content.metrics["f1"] == 0.45
     assert content.metrics["group.dark.f1"] == pytest.approx(0.35)
     assert content.metrics["train.accuracy"] == 0.9
-    assert content.metrics["fate_eodd_hardt"] == pytest.approx((0.45 - 0.5) / 0.5 - (0.1 - 0.2) / 0.2)
+    assert content.metrics["fate_eodd_hardt"] == pytest.approx(
+        (0.45 - 0.5) / 0.5 - (0.1 - 0.2) / 0.2
+    )
     assert content.metrics["num_params"] == 1000
     assert "train.eodd_hardt" not in content.metrics
     assert "train.eodd_hardt: undefined" in content.tags["fatefront.undefined"]
@@ -168,7 +189,13 @@ def test_a_failed_node_as_a_run(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "plain"),
-    [("dark", "dark"), ("age >= 60", "age __ 60"), ("I-III (light)", "I-III _light_"), ("a/../b", "a__._b"), ("", "_")],
+    [
+        ("dark", "dark"),
+        ("age >= 60", "age __ 60"),
+        ("I-III (light)", "I-III _light_"),
+        ("a/../b", "a__._b"),
+        ("", "_"),
+    ],
 )
 def test_names_that_mlflow_takes(name, plain):
     from mlflow.utils.validation import _validate_metric_name
@@ -182,7 +209,11 @@ def test_groups_whose_names_coincide_stay_apart():
 
 
 def test_flatten_keeps_every_leaf():
-    assert flatten({"a": {"b": 1, "c": {"d": [1, 2]}}, "e": {}}) == {"a.b": 1, "a.c.d": [1, 2], "e": {}}
+    assert flatten({"a": {"b": 1, "c": {"d": [1, 2]}}, "e": {}}) == {
+        "a.b": 1,
+        "a.c.d": [1, 2],
+        "e": {},
+    }
 
 
 def test_sync_writes_a_parent_and_a_run_a_node(folder):
@@ -218,8 +249,17 @@ def test_again_changes_nothing(folder):
     before = [(r.info.run_id, r.info.end_time, r.data.to_dictionary()) for r in all_runs(uri)]
     lines = (folder / "tracking.jsonl").read_text()
     counts = sync(folder, uri, final=True, track_models="none")
-    assert counts == {"created": 0, "completed": 0, "unchanged": 11, "deleted": 0, "models": 0, "not_exported": 0}
-    assert [(r.info.run_id, r.info.end_time, r.data.to_dictionary()) for r in all_runs(uri)] == before
+    assert counts == {
+        "created": 0,
+        "completed": 0,
+        "unchanged": 11,
+        "deleted": 0,
+        "models": 0,
+        "not_exported": 0,
+    }
+    assert [
+        (r.info.run_id, r.info.end_time, r.data.to_dictionary()) for r in all_runs(uri)
+    ] == before
     assert (folder / "tracking.jsonl").read_text() == lines
     check_nothing_doubled(uri, 11)
 
@@ -285,7 +325,11 @@ def test_the_sweep_s_run_follows_the_sweep(folder):
     ledger.close()  # killed: the lock is free, no last word
     sync(folder, uri)
     states.append(by_key(uri)["sweep"].info.status)
-    for event, stopped in (("started", None), ("finished", None), ("finished", "too many failures")):
+    for event, stopped in (
+        ("started", None),
+        ("finished", None),
+        ("finished", "too many failures"),
+    ):
         ledger = Ledger(folder).open()
         ledger.append(event, stopped=stopped)
         sync(folder, uri)
@@ -314,7 +358,10 @@ def test_final_logs_the_front(folder):
     names = ("vanilla > snnl a", "vanilla > snnl c", "vanilla > none x 1")
     assert members == {key_of(name, seed) for name in names for seed in (0, 1)}
     assert runs["sweep"].data.metrics["num_members"] == 3
-    assert {p.name for p in (folder / "mlartifacts").rglob("front.*")} == {"front.csv", "front.json"}
+    assert {p.name for p in (folder / "mlartifacts").rglob("front.*")} == {
+        "front.csv",
+        "front.json",
+    }
     for seed in (0, 1):  # dominates a
         append(folder, lambda made, seed=seed: made.done("vanilla > snnl z", seed, 0.46, 0.05))
     sync(folder, uri, final=True, track_models="none")
@@ -339,7 +386,9 @@ def test_two_sweeps_of_one_name_share_an_experiment_not_runs(folder, tmp_path):
 
 def run_killer(folder: Path, uri: str, final: bool, step: int) -> int:
     command = [sys.executable, "-c", KILLER, str(folder), uri, "final" if final else "", str(step)]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=500, check=False)
+    done = subprocess.run(
+        command, env=ENVIRONMENT, capture_output=True, text=True, timeout=500, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return int(done.stdout)
 
@@ -357,14 +406,31 @@ def test_sigkill_at_every_few_writes_leaves_one_run_a_node(tmp_path, step):
     check_nothing_doubled(uri, 3)
     states = {key: run.info.status for key, run in by_key(uri).items()}
     assert Counter(states.values()) == {"FINISHED": 2, "FAILED": 1, "KILLED": 1}
-    assert all(run.data.tags["fatefront.synced"] == "1" for key, run in by_key(uri).items() if key != "sweep")
+    assert all(
+        run.data.tags["fatefront.synced"] == "1"
+        for key, run in by_key(uri).items()
+        if key != "sweep"
+    )
     assert by_key(uri)[key_of("vanilla", 0)].data.metrics["epoch.loss"] == 1.25
 
 
 def start_follower(folder: Path, uri: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "orchestrator.tracking", str(folder), "--uri", uri, "--follow"]
+    command = [
+        sys.executable,
+        "-m",
+        "orchestrator.tracking",
+        str(folder),
+        "--uri",
+        uri,
+        "--follow",
+    ]
     return subprocess.Popen(
-        command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
 
 
@@ -391,7 +457,9 @@ def test_sigkill_of_the_tracking_process(folder):
         process.kill()
         process.communicate()
         assert process.returncode == -signal.SIGKILL
-    assert num_lines(lines) < 23  # the third was killed before it was through: 11 runs, 2 lines each, and the sweep
+    assert (
+        num_lines(lines) < 23
+    )  # the third was killed before it was through: 11 runs, 2 lines each, and the sweep
     process = start_follower(folder, uri)
     wait_for(lambda: num_lines(lines) >= 23)
     ledger.append("finished", stopped="too many failures")
@@ -409,16 +477,31 @@ def test_the_tracking_process_ends_with_its_parent(folder):
     ledger.append("started", sweep="tiny")
     ledger.close()
     script = (
-        "import subprocess, sys; p = subprocess.Popen(sys.argv[1:], start_new_session=True); "
+        "import pathlib, subprocess, sys; from orchestrator.records import Ledger; "
+        "ledger = Ledger(pathlib.Path(sys.argv[4])).open(); "
+        "p = subprocess.Popen(sys.argv[1:], start_new_session=True); "
         "print(p.pid, flush=True); p.wait()"
     )
-    command = [sys.executable, "-m", "orchestrator.tracking", str(folder), "--uri", default_uri(folder), "--follow"]
+    command = [
+        sys.executable,
+        "-m",
+        "orchestrator.tracking",
+        str(folder),
+        "--uri",
+        default_uri(folder),
+        "--follow",
+    ]
     log = (folder / "log").open("w")
     driver = subprocess.Popen(
-        [sys.executable, "-c", script, *command], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=log, text=True
+        [sys.executable, "-c", script, *command],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        text=True,
     )
     follower = int(driver.stdout.readline())
-    wait_for(lambda: num_lines(folder / "tracking.jsonl") >= 3)
+    wait_for(lambda: num_lines(folder / "tracking.jsonl") >= 23)
+    wait_for(lambda: by_key(default_uri(folder))["sweep"].info.status == "RUNNING")
     driver.kill()
     driver.communicate()
     wait_for(lambda: not alive(follower), 30)
@@ -451,6 +534,20 @@ def test_a_server_that_is_down_is_one_line(folder, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_the_tracking_process_tries_again_and_gives_up_at_the_end(folder):
+    ledger = Ledger(folder).open()
+    ledger.append("started", sweep="tiny")
+    process = start_follower(folder, f"http://127.0.0.1:{free_port()}")
+    first = process.stderr.readline()
+    assert first.startswith("tracking: MLflow at http://127.0.0.1")
+    assert first.endswith("; trying again\n")
+    assert process.poll() is None
+    process.terminate()
+    out, _ = process.communicate(timeout=60)
+    ledger.close()
+    assert (process.returncode, out) == (1, "")
+
+
 def test_a_database_that_is_none_is_one_line(folder):
     (folder / "mlflow.db").write_bytes(b"this is no database" * 100)
     with pytest.raises(TrackingError, match=r"mlflow\.db"):
@@ -464,8 +561,15 @@ def test_a_folder_without_a_sweep_is_the_user_s_mistake(tmp_path, capsys):
 
 def test_as_a_program_it_prints_its_counts_and_nothing_else(folder):
     command = [sys.executable, "-m", "orchestrator.tracking", str(folder)]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=100, check=False)
-    assert json.loads(done.stdout) == {"created": 11, "completed": 11, "unchanged": 0, "deleted": 0}
+    done = subprocess.run(
+        command, env=ENVIRONMENT, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert json.loads(done.stdout) == {
+        "created": 11,
+        "completed": 11,
+        "unchanged": 0,
+        "deleted": 0,
+    }
     assert done.stderr == ""
 
 
@@ -495,21 +599,27 @@ def check_model(trained: Path, uri: str, version) -> None:
     net = mlflow.pytorch.load_model(f"models:/tiny/{version.version}")
     dataset = load_dataset(tiny_spec().data, cache_dir=trained.parent / "cache")
     rows = dataset.indices(VALIDATION)
-    image_NCHW = torch.from_numpy(dataset.images_NHWC[rows].transpose(0, 3, 1, 2).astype(np.float32) / 255)
+    image_NCHW = torch.from_numpy(
+        dataset.images_NHWC[rows].transpose(0, 3, 1, 2).astype(np.float32) / 255
+    )
     store = Store(str(trained / "store"))
     stored = Predictions.from_bytes(store.read(version.tags["key"], "validation.npz"))
     with torch.inference_mode():
         logits_NK = net(image_NCHW).numpy()
         single_NK = net(image_NCHW[:1]).numpy()
     # stored as float16: 11 bits
-    np.testing.assert_allclose(logits_NK, stored.logits_NK.astype(np.float32), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(
+        logits_NK, stored.logits_NK.astype(np.float32), rtol=1e-3, atol=1e-3
+    )
     np.testing.assert_allclose(single_NK, logits_NK[:1], atol=1e-4)
 
 
 def test_models_of_the_front_are_logged_without_pickle_and_once(trained):
     uri = default_uri(trained)
     counts = sync(trained, uri, final=True)
-    members = {key for key, run in by_key(uri).items() if run.data.tags.get("fatefront.front") == "true"}
+    members = {
+        key for key, run in by_key(uri).items() if run.data.tags.get("fatefront.front") == "true"
+    }
     assert counts["models"] == len(members) >= 1
     assert counts["not_exported"] == 0
     versions = client_of(uri).search_model_versions("name = 'tiny'")
@@ -541,7 +651,9 @@ def test_all_models_can_be_tracked_and_the_front_tag_tells_them_apart(trained, t
     uri = f"sqlite:///{tmp_path / 'all.db'}"
     assert sync(trained, uri, final=True, track_models="all")["models"] == 4
     versions = client_of(uri).search_model_versions("name = 'tiny'")
-    on_front = {key for key, run in by_key(uri).items() if run.data.tags.get("fatefront.front") == "true"}
+    on_front = {
+        key for key, run in by_key(uri).items() if run.data.tags.get("fatefront.front") == "true"
+    }
     assert {v.tags["key"]: v.tags["front"] for v in versions} == {
         key: str(key in on_front).lower() for key in load_records(trained)
     }
@@ -560,7 +672,9 @@ def test_a_net_that_cannot_be_traced_leaves_its_weights_and_says_so(tmp_path):
             scale = 1.0 if float(image_NCHW.sum()) > 0 else 2.0  # branches on data: no graph
             return super().logits(model, image_NCHW, group_N) * scale
 
-    run_tiny(tmp_path / "sweep", tmp_path / "cache", seeds=(0,), baseline="untraceable", controls=())
+    run_tiny(
+        tmp_path / "sweep", tmp_path / "cache", seeds=(0,), baseline="untraceable", controls=()
+    )
     ledger = Ledger(tmp_path / "sweep").open()
     ledger.append("finished", stopped=None)
     ledger.close()
@@ -580,7 +694,9 @@ def test_sigkill_while_models_are_registered(trained, tmp_path):
     assert kills >= 1
     client = client_of(uri)
     versions = client.search_model_versions("name = 'tiny'")
-    members = {key for key, run in by_key(uri).items() if run.data.tags.get("fatefront.front") == "true"}
+    members = {
+        key for key, run in by_key(uri).items() if run.data.tags.get("fatefront.front") == "true"
+    }
     assert sorted(version.tags["key"] for version in versions) == sorted(members)
     experiment = client.get_experiment_by_name("tiny").experiment_id
     assert len(client.search_logged_models([experiment])) == len(members)
@@ -591,12 +707,25 @@ def test_sigkill_while_models_are_registered(trained, tmp_path):
 def test_a_real_server(trained, tmp_path):
     port = free_port()
     command = [
-        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-        "--backend-store-uri", f"sqlite:///{tmp_path / 'server.db'}",
-        "--artifacts-destination", str(tmp_path / "artifacts"),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+        "--backend-store-uri",
+        f"sqlite:///{tmp_path / 'server.db'}",
+        "--artifacts-destination",
+        str(tmp_path / "artifacts"),
+    ]
     log = (tmp_path / "log").open("w")
-    server = subprocess.Popen(command, env=ENVIRONMENT, stdout=log, stderr=log, start_new_session=True)
+    server = subprocess.Popen(
+        command, env=ENVIRONMENT, stdout=log, stderr=log, start_new_session=True
+    )
     uri = f"http://127.0.0.1:{port}"
     try:
         wait_for(lambda: accepts(port), 90)

@@ -11,7 +11,7 @@ class KeepWorkers(FIFOScheduler):  # type: ignore[misc]
     """Tune drops a finished trial's actor whenever another one is still starting.
 
     Starting a worker (process, torch, CUDA) can take longer than a trial, so workers would start
-    for ever. Ray 2.60 has no public setting; raising the cache's limit by one for each slot has the
+    for ever. Ray 2.60 has no public setting; raising the cache limit by one for each slot has the
     wanted effect. Without that attribute (another Ray) sweeps still run, only slower.
     """
 

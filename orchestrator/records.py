@@ -50,7 +50,7 @@ class Ledger:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = (self.folder / ".lock").open("ab")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self.close()
             raise UserError(f"another `fatefront run` is at work in {self.folder}") from None
@@ -63,7 +63,7 @@ class Ledger:
     def append(self, event: str, **fields: Any) -> dict[str, Any]:
         """Write one event and make it last; returns it with its number and time."""
         assert self._file is not None, "ledger is not open"
-        document = {
+        document: dict[str, Any] = {
             "seq": len(self.events),
             "time": round(time.time(), 3),
             "event": event,

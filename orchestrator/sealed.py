@@ -14,6 +14,7 @@ from orchestrator.aggregate import GAPS, aggregate
 from orchestrator.records import Ledger, is_running
 from trainables.data.base import Dataset
 from trainables.errors import UserError
+from trainables.metrics.fairness import Mode
 from trainables.metrics.summary import compare
 from trainables.store import Store, StoreError
 
@@ -84,7 +85,7 @@ def record_opening(folder: Path, keys: Sequence[str]) -> int:
 
 
 def open_test(
-    folder: Path, keys: Sequence[str], records: Records, store: Store, dataset: Dataset, mode: str
+    folder: Path, keys: Sequence[str], records: Records, store: Store, dataset: Dataset, mode: Mode
 ) -> Opened:
     """Test figures of the configurations that ``keys`` belong to; the ledger is written first.
 
@@ -117,7 +118,7 @@ def open_test(
 
 
 def _with_test(
-    key: str, record: Mapping[str, Any], store: Store, dataset: Dataset, mode: str
+    key: str, record: Mapping[str, Any], store: Store, dataset: Dataset, mode: Mode
 ) -> dict[str, Any]:
     """The record with its test figures where those of validation stood, so that both aggregate
     alike.

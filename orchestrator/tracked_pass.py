@@ -8,7 +8,6 @@ Metrics are (name, value, step).
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import tempfile
@@ -39,6 +38,7 @@ from orchestrator.tracked_runs import (
     sweep_params,
     times_of,
 )
+from trainables.measurement import counts_path
 from trainables.store import Store, StoreError
 
 if TYPE_CHECKING:
@@ -187,12 +187,12 @@ class Pass:
             return [], str(error)[:MAX_TAG]
 
     def _counts_file(self, run_id: str, key: str) -> None:
-        node = self.store.node(key)
-        if node is None or "counts.json" not in node["files"]:
+        source = counts_path(self.store, key, self.manifest["data"]["group_digest"])
+        if not self.store.fs.exists(source):
             return
-        with contextlib.suppress(StoreError), tempfile.TemporaryDirectory() as scratch:
+        with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "counts.json"
-            path.write_bytes(self.store.read(key, "counts.json"))
+            path.write_bytes(self.store.fs.cat_file(source))
             self.client.log_artifact(run_id, str(path))
 
     def _finish(self, parent: str, track_models: TrackModels) -> dict[str, int]:

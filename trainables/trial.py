@@ -128,6 +128,8 @@ def run_trial(
     clock = _Clock()
     if torch.device(device).type == "cuda":
         torch.backends.cudnn.benchmark = True
+        # on Ampere and later "float32" convolutions are rounded to TF32 unless told otherwise
+        torch.backends.cudnn.allow_tf32 = trial.compute.precision != "float32"
         torch.cuda.reset_peak_memory_stats()
     baseline = make_baseline(trial, dataset)
     trainer = Trainer(

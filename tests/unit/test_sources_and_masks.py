@@ -1,4 +1,4 @@
-"""The baseline interface holds what later methods need: masks that are cut with their channels, a teacher that stays."""
+"""The baseline interface holds what later methods need: masks and teachers."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,7 +27,7 @@ MASKED = ("net.fc.weight", "net.layer4.1.conv2.weight")
 
 
 class Zeroed(Vanilla):
-    """Derived from a trained vanilla net: every other input of two layers is masked, as OBD would."""
+    """Derived from a trained vanilla net: every other input of two layers is masked."""
 
     derives = True
 
@@ -136,5 +136,5 @@ def test_weights_that_break_in_the_last_step_are_a_failure(
         "baseline": {"name": "vanilla", "training": {"epochs": 1, "learning_rate": 1e30}},
     }
     trial = validate(Trial, document, place="test").resolved()
-    with pytest.raises(TrainingError, match="not finite|nan"):
+    with pytest.raises(TrainingError, match=r"not finite|nan"):
         run_trial(trial, dataset, Store(str(tmp_path)))

@@ -93,7 +93,7 @@ class Baseline:
         return ()
 
     def begin(self, model: Classifier, sources: Sequence[Classifier]) -> None:
-        """Called once before training with the models of ``sources``, on the device, in eval mode.
+        """Called once before training with the models of ``sources``: on the device, in eval.
 
         With ``keeps_sources`` also before every fine-tuning.
         """

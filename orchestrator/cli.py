@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from orchestrator.console import emit, exit_codes, stdout
+from orchestrator.console import Verbs, emit, exit_codes, stdout
 
 app = typer.Typer(
     name="fatefront",
-    help="Find the accuracy-fairness trade-offs that channel pruning can buy.",
-    no_args_is_help=True,
+    cls=Verbs,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="Look at a data set before training on it.", no_args_is_help=True)
+data_app = typer.Typer(cls=Verbs, help="Look at a data set before training on it.")
 app.add_typer(data_app, name="data")
 
 Space = Annotated[
@@ -32,11 +33,26 @@ Json = Annotated[
 Dir = Annotated[Path, typer.Argument(help="Folder of a sweep.", metavar="DIR")]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        stdout.out(f"fatefront {installed_version('fatefront')}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say it and exit.")
+    ] = False,
+) -> None:
+    """Find the accuracy-fairness trade-offs that channel pruning can buy."""
+
+
 @app.command()
 def run(
     space: Space,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the sweep [runs/<space name>].")
+        Path | None, typer.Option(help="Folder of the sweep; if not given: runs/NAME.")
     ] = None,
     overrides: Overrides = None,
     trials: Annotated[
@@ -47,33 +63,34 @@ def run(
     ] = None,
     hours: Annotated[float | None, typer.Option(help="Start nothing new after this long.")] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Trials at once [all cores or GPUs].")
+        int | None, typer.Option(help="Trials at once; if not given: all cores or GPUs.")
     ] = None,
     gpus_per_trial: Annotated[float | None, typer.Option(help="0, a share below 1, or 1.")] = None,
     store: Annotated[
-        str | None, typer.Option(help="Where nodes live, any fsspec URI [DIR/store].")
+        str | None, typer.Option(help="Where nodes live, any fsspec URI; if not given: DIR/store.")
     ] = None,
     tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow, or `none` [sqlite:///DIR/mlflow.db].")
+        str | None, typer.Option(help="MLflow, or `none`; if not given: sqlite:///DIR/mlflow.db.")
     ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Seed of the sampler (not of the trials).")
     ] = None,
     address: Annotated[str | None, typer.Option(help="A Ray cluster, `auto` on its head.")] = None,
-    retry_failed: Annotated[bool, typer.Option(help="Run failed trials again.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run failed trials again.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Run a sweep or go on with it: the same command resumes, a larger one extends."""
-    from orchestrator.run import RunOptions, go_on_command, render_run, run_space
+    with exit_codes(json, resumes=True):
+        from orchestrator.run import RunOptions, render_run, run_space
 
-    options = RunOptions(
-        space=space, out=out, overrides=tuple(overrides or ()), trials=trials,
-        configurations=configurations, hours=hours, workers=workers, gpus_per_trial=gpus_per_trial,
-        store=store,
-        tracking_uri=tracking_uri, seed=seed, address=address, retry_failed=retry_failed,
-        quiet=json,
-    )  # fmt: skip
-    with exit_codes(json, how_to_go_on=f"; go on with: {go_on_command()}"):
+        options = RunOptions(
+            space=space, out=out, overrides=tuple(overrides or ()), trials=trials,
+            configurations=configurations, hours=hours, workers=workers,
+            gpus_per_trial=gpus_per_trial, store=store, tracking_uri=tracking_uri, seed=seed,
+            address=address, retry_failed=retry_failed, quiet=json,
+        )  # fmt: skip
         document = run_space(options)
         emit(document, json, render_run)
         if document["exit_code"]:
@@ -126,8 +143,9 @@ def export(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Write the Pareto front (CSV, JSON, Parquet, HTML) and its models; opens the members' test
-    split.
+    """Write the Pareto front and its models; opens the members' test split.
+
+    The front as front.csv, front.json, front.parquet and front.html, the models as folders.
     """
     with exit_codes(json):
         from orchestrator.export import export_sweep, render_export
@@ -140,9 +158,9 @@ def evaluate(
     predictions: Annotated[
         Path, typer.Argument(help="CSV or Parquet with labels, predictions and groups.")
     ],
-    label: Annotated[str, typer.Option()] = "y_true",
-    prediction: Annotated[str, typer.Option()] = "y_pred",
-    group: Annotated[str, typer.Option()] = "group",
+    label: Annotated[str, typer.Option(help="Column of the true class.")] = "y_true",
+    prediction: Annotated[str, typer.Option(help="Column of the predicted class.")] = "y_pred",
+    group: Annotated[str, typer.Option(help="Column of the group.")] = "group",
     reference: Annotated[
         Path | None, typer.Option(help="Predictions of the reference model: adds FATE.")
     ] = None,
@@ -186,12 +204,17 @@ def predict(
     model: Annotated[Path, typer.Argument(help="Folder of an exported model.")],
     table: Annotated[Path, typer.Argument(help="CSV or Parquet with a column of image paths.")],
     to: Annotated[
-        Path | None, typer.Option(help="Where to write [TABLE.predictions.parquet].")
+        Path | None, typer.Option(help="Where to write; if not given: TABLE.predictions.parquet.")
     ] = None,
     root: Annotated[
-        Path | None, typer.Option(help="Folder the paths start from [the table's].")
+        Path | None, typer.Option(help="Folder the paths start from; if not given: the table's.")
     ] = None,
     image: Annotated[str, typer.Option(help="Column of the paths.")] = "path",
+    group: Annotated[
+        str | None, typer.Option(help="Column of the group, for models that need it.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Images at once.")] = 64,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: the GPU if any.")] = "auto",
     json: Json = False,
 ) -> None:
     """Compute logits of an exported model for a table of images of one's own."""
@@ -199,7 +222,11 @@ def predict(
         from orchestrator.predict import predict as predict_table
         from orchestrator.predict import render_predict
 
-        emit(predict_table(model, table, output=to, root=root, image=image), json, render_predict)
+        document = predict_table(
+            model, table, output=to, root=root, image=image, group=group, batch_size=batch_size,
+            device=device,
+        )  # fmt: skip
+        emit(document, json, render_predict)
 
 
 @app.command()

@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from trainables.errors import UserError
 
@@ -35,24 +37,34 @@ def emit(document: dict[str, Any], as_json: bool, render: Callable[[dict[str, An
 
 
 @contextlib.contextmanager
-def exit_codes(as_json: bool = False, how_to_go_on: str = "") -> Iterator[None]:
+def exit_codes(as_json: bool = False, *, resumes: bool = False) -> Iterator[None]:
     """Turn exceptions into exit codes: 2 for the user's mistakes in one line, 1 with a traceback
     for ours.
+
+    Args:
+        as_json: say it on stdout as a JSON document, too.
+        resumes: the same command goes on where Ctrl-C stopped it, and the last line says so.
     """
     try:
         yield
     except UserError as error:
-        _fail(str(error), USERS, as_json)
+        raise typer.Exit(_say(str(error), USERS, as_json)) from None
     except KeyboardInterrupt:
-        _fail(f"interrupted; all that was finished is kept{how_to_go_on}", INTERRUPTED, as_json)
-    except (typer.Exit, typer.Abort):
-        raise
+        message = "interrupted"
+        if resumes:
+            command = shlex.join(["fatefront", *sys.argv[1:]])
+            message += f"; all that was finished is kept; go on with: {command}"
+        raise typer.Exit(_say(message, INTERRUPTED, as_json)) from None
+    except (typer.Exit, typer.Abort, BrokenPipeError):
+        raise  # a closed pipe (`| head`) is the reader's business
     except Exception as error:
         traceback.print_exc()
-        _fail(f"{type(error).__name__}: {error}", OURS, as_json)
+        raise typer.Exit(_say(f"{type(error).__name__}: {error}", OURS, as_json)) from None
 
 
-def _fail(message: str, code: int, as_json: bool) -> None:
+def _say(message: str, code: int, as_json: bool) -> int:
+    """One line on stderr and, with ``--json``, the same as the document; returns the code."""
+    message = " ".join(message.split())
     stderr.print(
         f"error: {message}" if code != INTERRUPTED else message,
         style="bold red",
@@ -61,4 +73,42 @@ def _fail(message: str, code: int, as_json: bool) -> None:
     )
     if as_json:
         sys.stdout.write(json.dumps({"error": message, "exit_code": code}) + "\n")
-    raise typer.Exit(code)
+    return code
+
+
+class Verbs(TyperGroup):
+    """The root command; a mistake in options or arguments is one line and exit code 2, too."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """No arguments at all: the help."""
+        return super().parse_args(ctx, args or ["--help"])
+
+    def main(
+        self, args: Sequence[str] | None = None, standalone_mode: bool = True, **extra: Any
+    ) -> Any:
+        """Parse and run, then leave with the exit code."""
+        given = list(sys.argv[1:] if args is None else args)
+        try:
+            code = super().main(args=given, standalone_mode=False, **extra)
+        except Exception as error:
+            if not hasattr(error, "format_message"):  # only errors of parsing have one
+                raise
+            message = str(error.format_message()).rstrip(".")
+            context = getattr(error, "ctx", None)
+            place = context.command_path if context is not None else "fatefront"
+            message = message[:1].lower() + message[1:] + _value(error, given)
+            code = _say(f"{message} ({place} --help says more)", USERS, "--json" in given)
+        if not standalone_mode:
+            return code
+        sys.exit(code if isinstance(code, int) else OK)
+
+
+def _value(error: Any, given: list[str]) -> str:
+    """`` but got 'abc'`` where an option's value did not parse; the parser leaves it out."""
+    for option in getattr(getattr(error, "param", None), "opts", ()):
+        for word, following in zip(given, [*given[1:], ""], strict=True):
+            if word == option and following:
+                return f" but got {following!r}"
+            if word.startswith(f"{option}="):
+                return f" but got {word.partition('=')[2]!r}"
+    return ""

@@ -4,7 +4,6 @@ front at the end.
 
 from __future__ import annotations
 
-import shlex
 import subprocess
 import sys
 import time
@@ -51,11 +50,6 @@ class RunOptions:
     address: str | None = None
     retry_failed: bool = False
     quiet: bool = False
-
-
-def go_on_command() -> str:
-    """The command line that goes on with this sweep."""
-    return shlex.join(["fatefront", *sys.argv[1:]])
 
 
 def run_space(options: RunOptions) -> dict[str, Any]:

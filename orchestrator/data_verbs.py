@@ -86,10 +86,17 @@ def synthesize_data(to: Path, overrides: Sequence[str], quiet: bool = False) -> 
     dials: dict[str, Any] = {}
     for override in overrides:
         name, equals, text = override.partition("=")
-        if not equals:
+        if not equals or not name:
             raise UserError(f"--set needs key=value but got {override!r}")
-        dials[name] = yaml.safe_load(text)
-    config = validate(Synthetic.Config, dials, place="synthetic")
+        try:
+            dials[name] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise UserError(f"--set {name}: {text!r} is not a YAML value") from None
+    config = validate(Synthetic.Config, dials, place="data set synthetic")
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{to}: {error.strerror}") from None
     with _bar() as bar:
         task = bar.add_task("rendering", total=None, visible=not quiet)
         table = write(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -311,26 +312,31 @@ def _replace(path: Path, text: str) -> None:
 
 
 def render(front: Front) -> Table:
-    """The members for people; the notes are the caption."""
+    """The members for people, 80 columns wide; the notes are the caption.
+
+    Of tags that differ between seeds the most frequent is shown.
+    """
     from rich.table import Table
 
-    table = Table(
-        title=f"Pareto front: {' and '.join(front.objectives)}", caption="\n".join(front.notes)
-    )
-    table.add_column("configuration")
+    shown = list(dict.fromkeys((*front.objectives, "f1")))
+    fates = [name for name in shown if name.startswith("fate_")]
+    short = {fates[0]: "FATE"} if len(fates) == 1 else {}
+    caption = "\n".join([*(f"FATE is {name}" for name in short), *front.notes])
+    table = Table(title=f"Pareto front: {' and '.join(front.objectives)}", caption=caption)
+    table.add_column("configuration", no_wrap=True)
     table.add_column("role")
-    table.add_column("seeds", justify="right")
-    shown = list(dict.fromkeys((*front.objectives, "f1", "eodd_hardt")))
     for name in shown:
-        table.add_column(name, justify="right")
-    table.add_column("parameters", justify="right")
+        table.add_column(short.get(name, name), justify="right", no_wrap=True)
     table.add_column("groups")
     for line in rows(front):
         figures = ["-" if line[name] is None else f"{line[name]:.3f}" for name in shown]
         if line["f1_sd"] is not None:
-            figures[shown.index("f1")] += f" ± {line['f1_sd']:.3f}"
-        tags = ", ".join(dict.fromkeys(line["tags"].split("; ")))
-        name = line["configuration"] + (" (knee)" if line["knee"] else "")
-        size = "-" if line["num_params"] is None else f"{line['num_params']:,}"
-        table.add_row(name, line["role"], str(line["num_seeds"]), *figures, size, tags)
+            figures[shown.index("f1")] += f"±{line['f1_sd']:.3f}"
+        tags = Counter(line["tags"].split("; "))
+        told, num = tags.most_common(1)[0]
+        told += f" ({num} of {tags.total()} seeds)" if len(tags) > 1 else ""
+        name = line["configuration"] + (" *" if line["knee"] else "")
+        table.add_row(name, line["role"], *figures, told)
+    if any(line["knee"] for line in rows(front)):
+        table.caption = f"* the knee\n{table.caption}"
     return table

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from rich.table import Table
 
-from orchestrator.tree import Node, Tree, full_tree
+from orchestrator.tree import Node, Tree, full_tree, grid
 from search_spaces.sweep_spec import SweepSpec
 from search_spaces.words import is_finite
 from trainables.errors import UserError
@@ -24,10 +25,11 @@ ANYWHERE = DataIdentity("planned", "planned")
 def plan_space(spec: SweepSpec, device: str | None = None) -> dict[str, Any]:
     """Numbers of trials and nodes, estimated seconds and bytes, with sharing and without.
 
-    Exact in its numbers for ``grid``; an upper bound for a sampler with a finite space.
+    Exact in its numbers for ``grid``; an upper bound for any other sampler. ``search.trials`` and
+    ``search.configurations`` lower the bound: the costliest trials they can buy are counted.
 
     Raises:
-        UserError: a space with real-valued words and no number of configurations has no bound.
+        UserError: a space with real-valued words has no number of trials.
     """
     from orchestrator.sweep import Resources
 
@@ -38,36 +40,69 @@ def plan_space(spec: SweepSpec, device: str | None = None) -> dict[str, Any]:
             f"{spec.name}: the space has real-valued words, so it has no number of trials; "
             "plan it with choice(...) in their place, or give `run` a budget"
         )
-    tree = full_tree(spec, ANYWHERE, device)
-    nodes = list(tree.nodes.values())
+    tree = _tree(spec, device)
     cost = _Cost(spec, device)
-    shared = sum(cost.seconds(node) for node in nodes)
-    alone = sum(_alone(tree, node, cost) for node in nodes)
+    nodes = list(tree.nodes.values())
+    num_trials = min(len(nodes), _most(spec, tree))
+    # whichever trials a budget buys, the costliest are the bound; sorting leaves a whole tree as
+    # it is
+    seconds = sorted((cost.seconds(node) for node in nodes), reverse=True)[:num_trials]
+    alone = sorted((_alone(tree, node, cost) for node in nodes), reverse=True)[:num_trials]
+    steps = sorted((len(node.trial.chain) for node in nodes), reverse=True)[:num_trials]
     treated = [n for n in nodes if n.role == "treatment"]
+    shared = sum(seconds)
+    if spec.search.hours is not None:
+        cost.notes.append(f"search.hours starts nothing new after {spec.search.hours:g} h")
     document: dict[str, Any] = {
         "sweep": spec.name,
-        "exact": spec.search.sampler == "grid" and spec.search.trials is None,
+        "exact": spec.search.sampler == "grid"
+        and num_trials == len(nodes)
+        and not spec.search.hours,
         "sampler": spec.search.sampler,
         "num_configurations": len({n.configuration for n in treated}),
         "num_seeds": len(spec.seeds),
-        "num_trials": len(nodes),
+        "num_trials": num_trials,
         "num_nodes": len(nodes),
         "num_baselines": sum(n.role == "baseline" for n in nodes),
         "num_treatments": len(treated),
         "num_controls": sum(n.role == "control" for n in nodes),
-        "num_steps_without_sharing": sum(len(n.trial.chain) for n in nodes),
+        "num_steps_without_sharing": sum(steps),
         "workers": resources.workers,
         "device": device,
         "num_train_images": cost.num_train,
-        "bytes": len(nodes) * cost.node_bytes,
+        "bytes": num_trials * cost.node_bytes,
+        "bytes_without_sharing": sum(steps) * cost.node_bytes,
         "seconds": _rounded(shared),
-        "seconds_without_sharing": _rounded(alone),
+        "seconds_without_sharing": _rounded(sum(alone)),
         "seconds_on_the_wall": _rounded(shared / (resources.workers or 1)),
-        "sharing": round(alone / shared, 2) if shared else None,
+        "sharing": round(sum(alone) / shared, 2) if shared else None,
         "assumes": f"{ASSUMED_FLOPS[device]:.0e} operations a second and worker ({device})",
         "notes": cost.notes,
     }
     return document
+
+
+def _tree(spec: SweepSpec, device: str) -> Tree:
+    """The whole grid; of a grid with ``search.configurations`` the ones that come first."""
+    limit = spec.search.configurations
+    if spec.search.sampler != "grid" or limit is None:
+        return full_tree(spec, ANYWHERE, device)
+    tree = Tree(spec, ANYWHERE, device)
+    for _, configuration in itertools.islice(grid(spec), limit):
+        tree.add(configuration)
+    return tree
+
+
+def _most(spec: SweepSpec, tree: Tree) -> int:
+    """Trials that the budgets of the search leave at most."""
+    most = len(tree.nodes)
+    if spec.search.trials is not None:
+        most = min(most, spec.search.trials)
+    if spec.search.sampler != "grid" and spec.search.configurations is not None:
+        deepest = [c for _, c in grid(spec) if c.n == spec.iterations]
+        needed = max(len(tree.needs(configuration)) for configuration in deepest)
+        most = min(most, needed * spec.search.configurations)
+    return most
 
 
 def _rounded(seconds: float) -> float | None:
@@ -138,17 +173,30 @@ def render_plan(plan: dict[str, Any]) -> Table:
         f"{plan['num_controls']} controls",
     )  # fmt: skip
     table.add_row(
-        "steps to compute", f"{plan['num_nodes']}", f"{plan['num_steps_without_sharing']}"
+        "steps to compute",
+        f"{bound}{plan['num_trials']}",
+        f"{bound}{plan['num_steps_without_sharing']}",
     )
     table.add_row(
-        "time of the trials", duration(plan["seconds"]), duration(plan["seconds_without_sharing"])
+        "time of the trials", _at_most(bound, plan["seconds"]),
+        _at_most(bound, plan["seconds_without_sharing"]),
+    )  # fmt: skip
+    table.add_row(
+        f"time with {plan['workers']} workers", _at_most(bound, plan["seconds_on_the_wall"]), ""
     )
     table.add_row(
-        f"time with {plan['workers']} workers", duration(plan["seconds_on_the_wall"]), ""
-    )
-    table.add_row("disk", f"{plan['bytes'] / 1e9:.2f} GB", "")
-    table.caption = "; ".join([f"time assumes {plan['assumes']}", *plan["notes"]])
+        "disk", f"{bound}{plan['bytes'] / 1e9:.2f} GB",
+        f"{bound}{plan['bytes_without_sharing'] / 1e9:.2f} GB",
+    )  # fmt: skip
+    lines = [f"time assumes {plan['assumes']}", *plan["notes"]]
+    if bound:
+        lines.insert(0, f"an upper bound: sampler {plan['sampler']} and the budgets of the search")
+    table.caption = "; ".join(lines)
     return table
+
+
+def _at_most(bound: str, seconds: float | None) -> str:
+    return f"{bound if seconds is not None else ''}{duration(seconds)}"
 
 
 def duration(seconds: float | None) -> str:

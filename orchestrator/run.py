@@ -4,6 +4,8 @@ front at the end.
 
 from __future__ import annotations
 
+import math
+import os
 import subprocess
 import sys
 import time
@@ -23,7 +25,9 @@ from orchestrator.records import load_records
 from orchestrator.schedule import Budget, Schedule
 from orchestrator.spaces import load_space
 from orchestrator.sweep import Progress, Resources, run_sweep
-from search_spaces.sweep_spec import SweepSpec
+from search_spaces.sweep_spec import Search, SweepSpec
+from trainables.errors import UserError
+from trainables.store import Store
 from trainables.trial_spec import configuration_label
 
 TRACKING_GRACE = 120.0
@@ -64,25 +68,33 @@ def run_space(options: RunOptions) -> dict[str, Any]:
     spec = load_space(options.space, overrides)
     folder = options.out or Path("runs") / spec.name
     search = spec.search
-    budget = Budget(
-        trials=options.trials or search.trials,
-        configurations=options.configurations or search.configurations,
-        hours=options.hours or search.hours,
-    )
-    dataset = load_with_bar(spec.data, options.quiet)
+    budget = _budget(options, search)
     tracking_uri = options.tracking_uri or f"sqlite:///{(folder / 'mlflow.db').absolute()}"
+    store_uri = options.store or str((folder / "store").absolute())
+    resources = Resources(options.workers, options.gpus_per_trial, options.address)
+    _check_places(folder, store_uri, tracking_uri, options.address)
+    resources.resolved(spec.compute.threads)
+    dataset = load_with_bar(spec.data, options.quiet)
     show = _Lines(spec, options.quiet, folder)
     for warning in dataset.warnings:
         show.say(f"warning: {warning}")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {folder}: {error.strerror}") from None
     follower = _Follower(folder, tracking_uri)
     show.follower = follower
     try:
         outcome = run_sweep(
-            spec, folder, dataset, options.store or str((folder / "store").absolute()),
-            Resources(options.workers, options.gpus_per_trial, options.address), budget,
+            spec, folder, dataset, store_uri, resources, budget,
             retry_failed=options.retry_failed, progress=show.progress(), tracking_uri=tracking_uri,
         )  # fmt: skip
+    except ConnectionError as error:
+        follower.stop()
+        if options.address is None:
+            raise
+        line = (str(error).strip().splitlines() or ["no connection"])[0]
+        raise UserError(f"--address {options.address}: {line}") from None
     except BaseException:
         follower.stop()
         raise
@@ -121,6 +133,65 @@ def run_space(options: RunOptions) -> dict[str, Any]:
     } | {"_front": front}
 
 
+def _budget(options: RunOptions, search: Search) -> Budget:
+    """The limits given on the command line, else those of the space.
+
+    Raises:
+        UserError: a limit that is not a positive number.
+    """
+    for name in ("trials", "configurations"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name} must be at least 1 but got {value}")
+    hours, gpus = options.hours, options.gpus_per_trial
+    if hours is not None and not 0 < hours < math.inf:
+        raise UserError(f"--hours must be above 0 and finite but got {hours:g}")
+    if gpus is not None and not math.isfinite(gpus):
+        raise UserError(f"--gpus-per-trial must be below 1 or a whole number but got {gpus:g}")
+    return Budget(
+        trials=options.trials or search.trials,
+        configurations=options.configurations or search.configurations,
+        hours=options.hours or search.hours,
+    )
+
+
+def _check_places(folder: Path, store: str, tracking_uri: str, address: str | None) -> None:
+    """Find out where nothing can be written before any image is read.
+
+    Raises:
+        UserError: a folder that cannot be made or written, or a URI that nothing here understands.
+    """
+    _check_writable(folder, "--out")
+    try:
+        opened = Store(store)
+    except (ValueError, ImportError) as error:
+        raise UserError(f"--store {store}: {str(error).splitlines()[0]}") from None
+    if opened.is_local:
+        _check_writable(Path(opened.root), "--store")
+    scheme, separator, _ = tracking_uri.partition("://")
+    if tracking_uri != "none" and (not separator or scheme == "file"):
+        raise UserError(
+            "--tracking-uri must be none, a database (sqlite:////PATH/mlflow.db) or a server "
+            f"(http://HOST:PORT) but got {tracking_uri!r}"
+        )
+    if address is not None and address.startswith("ray://"):
+        raise UserError(
+            f"--address {address}: Ray Client is not supported, start this on the head with "
+            "--address auto"
+        )
+
+
+def _check_writable(folder: Path, option: str) -> None:
+    """Look at the folder, or at the first of its parents that is there."""
+    found = folder.absolute()
+    while not found.exists() and found != found.parent:
+        found = found.parent
+    if not found.is_dir():
+        raise UserError(f"{option} {folder}: {found} is not a folder")
+    if not os.access(found, os.W_OK | os.X_OK):
+        raise UserError(f"{option} {folder}: {found} cannot be written")
+
+
 def render_run(document: dict[str, Any]) -> Group:
     """For people: the front, where things are, what to do next."""
     folder = document["folder"]
@@ -144,7 +215,8 @@ def render_run(document: dict[str, Any]) -> Group:
         command = f"mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite") else uri
         lines.append(f"compare: {command}{state}")
     lines.append(f"export:  fatefront export {folder} --to front")
-    return Group(render(document["_front"]), Text("\n".join(lines)))
+    shown = Text("\n".join(lines), no_wrap=True, overflow="ignore")
+    return Group(render(document["_front"]), shown)
 
 
 class _Follower:

@@ -26,6 +26,12 @@ from trainables.trial_spec import DataIdentity
 
 MAX_FAILED_SHARE, MIN_FAILED = 0.2, 5
 MAX_INFRASTRUCTURE_RETRIES = 2
+MAX_AHEAD = 4
+"""Configurations opened in a row of which no node can start yet: all wait for running ones.
+
+Opening more would occupy no worker, and would keep a sampler from learning: with one root and one
+idle worker it would propose its whole budget blindly, and an endless space for ever.
+"""
 
 FINISHED = "finished"
 
@@ -93,15 +99,26 @@ class Schedule:
         self._restore()
 
     def _restore(self) -> None:
-        proposals = [
-            Proposal.from_event(e) for e in self.ledger.events if e["event"] == "proposal"
-        ]
+        proposals, held = _proposals(self.ledger.events)
         for proposal in proposals:
             if proposal.chosen_by != "repeat" and in_space(self.spec, proposal):
                 self._open(proposal.configuration)
         for key in list(self.tree.nodes):
             self._find(key)
-        self.proposer.restore(proposals, self._values)
+        if held and all(in_space(self.spec, proposal) for proposal in held):
+            self._held, self._held_noted = held, True
+        self.proposer.restore(
+            [*proposals, *(self._held or [])],
+            lambda configuration: self._known(configuration, proposals),
+        )
+
+    def _known(self, configuration: Configuration, proposals: list[Proposal]) -> Values | None:
+        """Values for a rebuilt study; those of an earlier, wider space will never be known."""
+        if configuration.key not in self._configurations and any(
+            proposal.configuration.key == configuration.key for proposal in proposals
+        ):
+            return (None,) * len(self.spec.search.resolved_objectives)
+        return self._values(configuration)
 
     def _open(self, configuration: Configuration) -> None:
         keys = self.tree.add(configuration)
@@ -143,9 +160,18 @@ class Schedule:
                 if self._find(node.key):
                     self._observe()
                     continue
+                if self._spent():  # more seeds or controls than the budget was made for
+                    return None if self.running else FINISHED
                 return self._hand_out(node)
+            if self.running and self._ahead >= MAX_AHEAD:
+                return None
             if not self._propose():
                 return None if self.running else FINISHED
+            self._ahead += 1
+
+    def _spent(self) -> bool:
+        trials = self.budget.trials
+        return trials is not None and self.num_computed + len(self.running) >= trials
 
     def _ready(self) -> Node | None:
         best = None
@@ -166,6 +192,7 @@ class Schedule:
         )  # fmt: skip
         self.started.add(node.key)
         self.running[node.key] = attempt
+        self._ahead = 0
         return attempt
 
     def _propose(self) -> bool:
@@ -173,13 +200,13 @@ class Schedule:
         ready.
         """
         proposals = self._affordable()
+        before = set(self.tree.nodes)
         for proposal in proposals:
             self.ledger.append("proposal", **proposal.event())
             if proposal.chosen_by != "repeat":
                 self._open(proposal.configuration)
-        for key in [k for k in self.tree.nodes if k not in self.settled and k not in self.running]:
-            if key not in self.started:
-                self._find(key)
+        for key in [k for k in self.tree.nodes if k not in before and k not in self.settled]:
+            self._find(key)
         self._observe()
         return bool(proposals)
 
@@ -192,7 +219,7 @@ class Schedule:
         if self.budget.trials is not None and self.num_computed >= self.budget.trials:
             return []
         if self._held is None:
-            self._held = self.proposer.propose()
+            self._held, self._held_noted = self.proposer.propose(), False
         proposals = self._held
         if proposals and self.budget.trials is not None:
             new: set[str] = set()
@@ -206,12 +233,24 @@ class Schedule:
                         f"{len(new)} "
                         "(its chain, its controls and its reference, for every seed)"
                     )
+                self._note_held(proposals)
                 return []
         self._held = None
         return proposals
 
+    def _note_held(self, proposals: list[Proposal]) -> None:
+        """Keep what did not fit: asked anew, a sampler might answer with something that does, and
+        the same command would go on.
+        """
+        if not self._held_noted:
+            for proposal in proposals:
+                self.ledger.append("held", **proposal.event())
+            self._held_noted = True
+
     _held: list[Proposal] | None = None
-    """Proposed but not yet affordable, therefore not in the ledger."""
+    """Proposed but not yet affordable: in the ledger as ``held``, not as a proposal."""
+    _held_noted = False
+    _ahead = 0
 
     @property
     def num_computed(self) -> int:
@@ -297,6 +336,21 @@ class Schedule:
         found = aggregate({key: self.records[key] for key in wanted if key in self.records})
         figures = found.get(self.tree.nodes[entry[1][0]].configuration)
         return figures.objectives(names) if figures else (None,) * len(names)
+
+
+def _proposals(events: list[dict[str, Any]]) -> tuple[list[Proposal], list[Proposal]]:
+    """The ledger's proposals, and those that the last budget could not pay."""
+    proposals: list[Proposal] = []
+    held: list[Proposal] = []
+    for event in events:
+        if event["event"] == "proposal":
+            proposals.append(Proposal.from_event(event))
+            held = []
+        elif event["event"] == "held":
+            if event["number"] == len(proposals):  # the first of a batch; a later one replaces it
+                held = []
+            held.append(Proposal.from_event(event))
+    return proposals, held
 
 
 def result_of(node: dict[str, Any], measured: dict[str, Any]) -> dict[str, Any]:

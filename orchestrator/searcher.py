@@ -79,8 +79,6 @@ class OptunaProposer:
             values = known(proposal.configuration)
             if values is not None:
                 self.observe(proposal.configuration, values)
-            elif proposal.chosen_by == "repeat":
-                self._tell(proposal.number, (None,))
 
     def observe(self, configuration: Configuration, values: Values) -> None:
         """Tell all entries of the configuration; an undefined objective is an explicit FAIL."""
@@ -114,9 +112,10 @@ class OptunaProposer:
             out.append(Proposal(number, parameters, configuration, chosen_by, attrs))
             if not repeat:
                 return out + self._ancestors(out[-1])
-            # a repeat of a pending configuration has no values yet: it would count twice as
-            # RUNNING
-            self._tell(number, self._values.get(configuration.key, (None,) * len(self.names)))
+            # a repeat of a pending configuration stays RUNNING until that one is observed: told
+            # FAIL now, a rebuilt study, which finds the values known, would differ from this one
+            if configuration.key in self._values:
+                self._tell(number, self._values[configuration.key])
         rest = self._unvisited()
         if not rest:
             return out

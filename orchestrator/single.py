@@ -14,7 +14,7 @@ from trainables.errors import UserError
 from trainables.measurement import measure_node
 from trainables.pruning.base import ScoringError
 from trainables.specs import validate
-from trainables.store import Store
+from trainables.store import Store, StoreError
 from trainables.training import TrainingError
 from trainables.trial import identity, run_trial
 from trainables.trial_spec import Trial, configuration_label, node_key
@@ -29,20 +29,30 @@ def run_single(spec: Path, store: Path, device: str, quiet: bool = False) -> dic
     from trainables.data.load import parse_data
 
     try:
-        document = yaml.safe_load(spec.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"{spec}: {str(error).splitlines()[0]}") from None
+        document = yaml.safe_load(spec.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{spec}: {(error.strerror or str(error)).lower()}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{spec}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict) or "data" not in document:
         raise UserError(
             f"{spec}: a trial needs `data` beside backbone, baseline, prune, n and seed"
         )
-    data = parse_data(document.pop("data"))
+    _check_device(device)
+    try:
+        data = parse_data(document.pop("data"))
+    except UserError as error:
+        raise UserError(f"{error} ({spec})") from None
     trial = validate(Trial, document, place=str(spec)).resolved(device)
-    dataset = load_with_bar(data, quiet)
     nodes = Store(str(store))
     try:
+        Path(nodes.root).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--store {store}: {error.strerror}") from None
+    dataset = load_with_bar(data, quiet)
+    try:
         node = run_trial(trial, dataset, nodes, device=device)
-    except (TrainingError, ScoringError) as error:
+    except (TrainingError, ScoringError, StoreError) as error:
         raise UserError(f"trial failed: {error}") from None
     key = node_key(trial, identity(dataset))
     measured = measure_node(nodes, key, dataset, "corrected")
@@ -53,6 +63,15 @@ def run_single(spec: Path, store: Path, device: str, quiet: bool = False) -> dic
         "result": result_of(node, measured),
         "execution": node["execution"],
     }
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    if device != "cpu" and not device.startswith("cuda"):
+        raise UserError(f"--device must be cpu or cuda but got {device!r}")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"--device {device}: this machine has no usable GPU")
 
 
 def render_trial(document: dict[str, Any]) -> Table:

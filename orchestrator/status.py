@@ -29,7 +29,7 @@ def sweep_status(folder: Path) -> dict[str, Any]:
     states = Counter(_state(record, alive) for record in records.values())
     try:
         objectives = read_sweep(folder).search.resolved_objectives
-    except UserError as error:  # a sweep of a newer or older version can still be looked at
+    except (UserError, OSError) as error:
         raise UserError(f"{folder}/sweep.yaml cannot be read: {error}") from None
     return {
         "sweep": manifest["sweep"],

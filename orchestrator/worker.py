@@ -193,7 +193,10 @@ def end_leftovers(folder: Path) -> int:
     """
     found = []
     for path in sorted((folder / ".workers").glob("*.json")):
-        note = json.loads(path.read_text())
+        try:
+            note = json.loads(path.read_text())
+        except json.JSONDecodeError:  # it was killed while it wrote this
+            note = {"host": None}
         path.unlink()
         if note["host"] != platform.node() or not psutil.pid_exists(note["pid"]):
             continue

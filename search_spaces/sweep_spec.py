@@ -200,7 +200,7 @@ def _toward(seen: dict[str, Any], target: str, value: Any) -> Any:
             return value
         if isinstance(word, OneOf):  # take the branch that leads to the target
             for label in option_labels(word):
-                if target.startswith(f"{name}.{label}"):
+                if f"{target}.".startswith(f"{name}.{label}."):
                     return label
         return _values(word)[0]
 

@@ -59,6 +59,9 @@ def choice(*values: Any) -> Choice:
     """One of ``values``."""
     if not values or len({repr(v) for v in values}) < len(values):
         raise UserError(f"choice needs distinct values but got {list(values)}")
+    for value in values:
+        if value is not None and not isinstance(value, str | int | float):
+            raise UserError(f"choice is between numbers or names but got {value!r}: use one_of")
     return Choice(values)
 
 
@@ -107,11 +110,18 @@ def plain(value: Any) -> Template:
 
 
 _READERS: dict[str, Callable[[Any], Any]] = {
-    "choice": lambda c: choice(*c),
-    "one_of": lambda c: one_of(*c),
+    "choice": lambda c: choice(*_listed(c)),
+    "one_of": lambda c: one_of(*_listed(c)),
     "number": lambda c: number(**c),
     "integer": lambda c: integer(**c),
 }
+
+
+def _listed(content: Any) -> list[Any]:
+    """A list as it is; a bare string would be taken apart letter by letter."""
+    if not isinstance(content, list | tuple):
+        raise TypeError
+    return list(content)
 
 
 def _read(word: str, content: Any) -> Any:
@@ -144,10 +154,10 @@ Ask = Callable[[str, Any], Any]
 
 def option_labels(word: OneOf) -> list[str]:
     """Distinct short labels of the options: their names, numbered where names repeat."""
-    names = [
-        str(o.get("name", i)) if isinstance(o, dict) else str(o)
-        for i, o in enumerate(word.options)
-    ]
+    names = []
+    for i, option in enumerate(word.options):
+        name = option.get("name", i) if isinstance(option, dict) else option
+        names.append(str(i) if isinstance(name, (list, *WORDS)) else str(name))
     return [n if names.count(n) == 1 else f"{n}#{i}" for i, n in enumerate(names)]
 
 
@@ -178,12 +188,14 @@ def enumerate_all(template: Template, name: str = "") -> Iterator[tuple[dict[str
         for label, option in zip(option_labels(template), template.options, strict=True):
             for parameters, value in enumerate_all(option, f"{name}.{label}"):
                 yield {name: label} | parameters, value
+    elif isinstance(template, Number) and not is_finite(template):
+        raise UserError(f"sampler grid cannot list {name}: use choice(...) instead of number(...)")
+    elif isinstance(template, Number):
+        yield {name: template.low}, template.low
     elif isinstance(template, Choice):
         yield from (({name: value}, value) for value in template.values)
     elif isinstance(template, Integer):
         yield from (({name: v}, v) for v in range(template.low, template.high + 1))
-    elif isinstance(template, Number):
-        raise UserError(f"sampler grid cannot list {name}: use choice(...) instead of number(...)")
     elif isinstance(template, dict | list):
         keys = list(template) if isinstance(template, dict) else list(range(len(template)))
         branches = [
@@ -202,9 +214,9 @@ def enumerate_all(template: Template, name: str = "") -> Iterator[tuple[dict[str
 
 
 def is_finite(template: Template) -> bool:
-    """Whether the template has no real-valued word."""
+    """Whether the template has no real-valued word with more than one value."""
     if isinstance(template, Number):
-        return False
+        return template.low == template.high
     parts = (
         template.options if isinstance(template, OneOf)
         else template.values() if isinstance(template, dict)

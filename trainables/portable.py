@@ -9,6 +9,7 @@ Shape legend: N images, H height, W width, C colour channels, K classes.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -74,8 +75,6 @@ def save_portable(store: Store, key: str, folder: Path, extra: Mapping[str, Any]
     Raises:
         StoreError: the node or its weights are gone or damaged.
     """
-    from trainables.trial import store_digest
-
     node = store.node(key)
     if node is None:
         raise StoreError(f"node {key} is not in {store.uri}")
@@ -89,8 +88,8 @@ def save_portable(store: Store, key: str, folder: Path, extra: Mapping[str, Any]
             "trial": trial,
             "normalise": recipe_of(trial).normalise,
             "key": key,
-            "weights_sha256": store_digest(weights),
-            "masks_sha256": None if masks is None else store_digest(masks),
+            "weights_sha256": hashlib.sha256(weights).hexdigest(),
+            "masks_sha256": None if masks is None else hashlib.sha256(masks).hexdigest(),
             "fatefront": fatefront_version(),
         },
         place=f"model of node {key}",
@@ -205,8 +204,8 @@ def load_portable(folder: Path | str, device: str = "cpu") -> PortableModel:
     from safetensors.torch import load as load_tensors
 
     from trainables.baselines.base import Task
+    from trainables.node import empty_model
     from trainables.registry import baselines
-    from trainables.trial import empty_model
 
     folder = Path(folder)
     card = read_card(folder)
@@ -255,12 +254,10 @@ def read_card(folder: Path) -> ModelCard:
 
 
 def _read(folder: Path, name: str, sha256: str) -> bytes:
-    from trainables.trial import store_digest
-
     try:
         data = (folder / name).read_bytes()
     except FileNotFoundError:
         raise UserError(f"{folder} has no {name}") from None
-    if store_digest(data) != sha256:
+    if hashlib.sha256(data).hexdigest() != sha256:
         raise UserError(f"{folder / name} is damaged: its SHA-256 is not the one in {MODEL}")
     return data

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from trainables.data.base import TRAIN
 from trainables.models.classifier import Classifier
-from trainables.pruning.base import ScoringContext, ScoringError
+from trainables.pruning.base import Criterion, ScoringContext, ScoringError
 from trainables.pruning.surgery import num_channels, site_module
 from trainables.registry import criteria
 from trainables.streams import stream
@@ -40,7 +40,11 @@ def score_channels(model: Classifier, prune: Prune, trainer: Trainer) -> Tensor:
 
 
 def _feed(
-    criterion: object, model: Classifier, prune: Prune, trainer: Trainer, context: ScoringContext
+    criterion: Criterion,
+    model: Classifier,
+    prune: Prune,
+    trainer: Trainer,
+    context: ScoringContext,
 ) -> None:
     model.eval()
     train_rows = torch.from_numpy(trainer.data.dataset.indices(TRAIN))
@@ -49,17 +53,16 @@ def _feed(
     site = site_module(model.net, prune.layer, prune.site)
     handle = site.register_forward_hook(lambda module, args, output: caught.append(output))
     try:
-        for batch in criterion.scoring_order(prune.criterion, group_N, context.generator):  # type: ignore[attr-defined]
+        for batch in criterion.scoring_order(prune.criterion, group_N, context.generator):
             with trainer.autocast():
                 model(trainer.eval_images(prune.finetune, train_rows[batch]))
             feature_NCHW = caught.pop().float()
-            if feature_NCHW.shape[2] * feature_NCHW.shape[3] == 1 and prune.site == "block":
-                raise ScoringError(
+            if feature_NCHW.shape[2] * feature_NCHW.shape[3] == 1 and criterion.uses_maps:
+                trainer.note(
                     f"feature maps of {prune.layer} are 1 x 1 at image size "
-                    f"{trainer.data.dataset.image_size}: the cosine distance of one non-negative "
-                    "number is always 0; "
-                    "use larger images or an earlier layer"
+                    f"{trainer.data.dataset.image_size}: {criterion.name} sees only their signs; "
+                    "larger images or an earlier layer tell channels apart better"
                 )
-            criterion.update(feature_NCHW, group_N[batch].to(feature_NCHW.device))  # type: ignore[attr-defined]
+            criterion.update(feature_NCHW, group_N[batch].to(feature_NCHW.device))
     finally:
         handle.remove()

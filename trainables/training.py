@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -43,6 +43,12 @@ class Trainer:
     compute: Compute
     seed: int
     iteration: int
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        """Remember, once, what a user should know of this trial; it goes into its record."""
+        if text not in self.notes:
+            self.notes.append(text)
 
     def autocast(self) -> torch.autocast:
         """Bf16 where the spec says so."""

@@ -15,11 +15,12 @@ from trainables.data.base import Dataset
 from trainables.data.load import load_dataset
 from trainables.data.synthetic import Synthetic
 from trainables.models.classifier import Classifier
+from trainables.node import load_model, make_baseline
 from trainables.registry import baselines
 from trainables.specs import validate
 from trainables.store import Store
 from trainables.training import TrainingError
-from trainables.trial import load_model, make_baseline, run_trial
+from trainables.trial import run_trial
 from trainables.trial_spec import Trial
 
 RECIPE = {"epochs": 1, "batch_size": 16, "normalise": "imagenet", "learning_rate": 1e-3}

@@ -20,13 +20,14 @@ from trainables.data.load import load_dataset
 from trainables.data.synthetic import Synthetic
 from trainables.measurement import measure_node
 from trainables.models.classifier import Classifier
+from trainables.node import load_model, make_baseline
 from trainables.predictions import Predictions
 from trainables.pruning.base import ScoringError
 from trainables.registry import backbones
 from trainables.specs import validate
 from trainables.store import Store, StoreError
 from trainables.training import Trainer, TrainingError
-from trainables.trial import identity, load_model, make_baseline, run_trial
+from trainables.trial import identity, run_trial
 from trainables.trial_spec import Compute, EarlyStopping, Recipe, Trial, node_key
 
 torch.set_num_threads(1)
@@ -208,11 +209,15 @@ def test_block_site_at_64_pixels(tmp_path: Path) -> None:
     assert saved == 10 * (512 * 9 + 2 + 2)  # conv2 rows, bn2, the head's columns for 2 classes
 
 
-def test_block_site_needs_maps_of_more_than_one_pixel(dataset: Dataset, shared: Store) -> None:
-    with pytest.raises(
-        ScoringError, match=r"feature maps of layer4.1.conv2 are 1 x 1 at image size 32"
-    ):
-        run_trial(spec(1, site="block"), dataset, shared)
+def test_maps_of_one_pixel_are_noted_in_the_record(dataset: Dataset, shared: Store) -> None:
+    (note,) = run_trial(spec(1, site="block"), dataset, shared)["execution"]["notes"]
+    assert "feature maps of layer4.1.conv2 are 1 x 1 at image size 32" in note
+    assert (
+        run_trial(spec(1, site="conv", layer="layer1.0.conv1"), dataset, shared)["execution"][
+            "notes"
+        ]
+        == []
+    )
 
 
 def test_a_loss_that_is_no_number_names_the_epoch(dataset: Dataset, tmp_path: Path) -> None:

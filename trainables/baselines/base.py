@@ -132,7 +132,7 @@ class Baseline:
         return model(image_NCHW)
 
     def derive(self, model: Classifier, batches: Sequence[Batch]) -> None:
-        """Make this baseline out of its first source's weights, in place (only with ``derives``)."""
+        """Make this baseline of its first source's weights, in place (only with ``derives``)."""
         raise NotImplementedError(f"{type(self).__name__} does not derive")
 
 

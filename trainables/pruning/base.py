@@ -35,6 +35,8 @@ class Criterion(ABC):
     cuts: ClassVar[bool] = True
     is_control: ClassVar[bool] = False
     needs_features: ClassVar[bool] = True
+    uses_maps: ClassVar[bool] = False
+    """Whether the score needs more than one position of a feature map to mean much."""
 
     class Config(Spec):
         """Options of the criterion; every one with a default is left out of the key at its

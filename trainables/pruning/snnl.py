@@ -108,6 +108,7 @@ class SNNL(Criterion):
     """SNNL-Fair: the mean of the channel's loss over batches of training images."""
 
     name: ClassVar[str]
+    uses_maps = True
 
     class Config(Criterion.Config):
         """Options; :data:`PAPER` names those that give the published computation."""

@@ -33,7 +33,7 @@ def emit(document: dict[str, Any], as_json: bool, render: Callable[[dict[str, An
         shown = {name: value for name, value in document.items() if not name.startswith("_")}
         sys.stdout.write(json.dumps(shown, indent=1, allow_nan=False) + "\n")
     else:
-        stdout.print(render(document))
+        stdout.print(render(document), crop=False)
 
 
 @contextlib.contextmanager

@@ -36,7 +36,8 @@ def _bar() -> Progress:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, console=stderr, transient=True)
+    # where nobody watches, a bar would leave an empty line before an error
+    return Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal)
 
 
 def prepare_data(space: str, overrides: Sequence[str], quiet: bool = False) -> dict[str, Any]:
@@ -61,7 +62,7 @@ def render_prepared(document: dict[str, Any]) -> Text:
         f"{document['bytes'] / 1e6:.1f} MB, fingerprint {document['fingerprint'][:16]}",
         *(f"warning: {warning}" for warning in document["warnings"]),
     ]
-    return Text("\n".join(lines))
+    return Text("\n".join(lines), no_wrap=True, overflow="ignore")
 
 
 def inspect_data(space: str, overrides: Sequence[str], quiet: bool = False) -> dict[str, Any]:
@@ -107,4 +108,5 @@ def synthesize_data(to: Path, overrides: Sequence[str], quiet: bool = False) -> 
 
 def render_synthesized(document: dict[str, Any]) -> Text:
     """For people."""
-    return Text(f"{document['num_images']} images; table: {document['table']}")
+    line = f"{document['num_images']} images; table: {document['table']}"
+    return Text(line, no_wrap=True, overflow="ignore")

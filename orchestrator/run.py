@@ -281,6 +281,8 @@ class _Lines:
     folder: Path
     follower: _Follower | None = None
     begun: float = field(default_factory=time.monotonic)
+    grid: set[str] = field(default_factory=set)
+    noted: set[str] = field(default_factory=set)
 
     def say(self, line: str) -> None:
         if not self.quiet:
@@ -298,8 +300,9 @@ class _Lines:
         if self.spec.search.sampler == "grid":
             from orchestrator.tree import full_tree
 
-            total = len(full_tree(self.spec, schedule.tree.data, schedule.tree.device).nodes)
-            self.say(f"{self.spec.name}: {total} trials in the whole grid")
+            whole = full_tree(self.spec, schedule.tree.data, schedule.tree.device)
+            self.grid = set(whole.nodes)
+            self.say(f"{self.spec.name}: {len(self.grid)} trials in the whole grid")
 
     def _settled(self, schedule: Schedule, key: str, status: str) -> None:
         node = schedule.tree.nodes[key]
@@ -317,8 +320,12 @@ class _Lines:
             text = f"FAILED {record['error']['type']}: {record['error']['reason']}"
         else:
             text = "worker lost, will be run again"
-        left = schedule.num_open
+        left = len(self.grid - set(schedule.settled)) if self.grid else schedule.num_open
         self.say(
             f"[{duration(time.monotonic() - self.begun):>6}] {len(schedule.settled):4d} settled, "
             f"{left:3d} to go  {label}: {text}"
         )
+        for note in record.get("execution", {}).get("notes", []):
+            if note not in self.noted:
+                self.noted.add(note)
+                self.say(f"note: {note}")

@@ -61,18 +61,20 @@ def _state(record: dict[str, Any], alive: bool) -> str:
     return str(record["status"])
 
 
-def _best(records: dict[str, dict[str, Any]], objectives: tuple[str, ...]) -> dict[str, Any]:
-    best: dict[str, Any] = {}
+def _best(
+    records: dict[str, dict[str, Any]], objectives: tuple[str, ...]
+) -> dict[str, dict[str, Any] | None]:
+    """Objective -> the configuration with the highest value; None where it has none so far."""
+    best: dict[str, dict[str, Any] | None] = {}
     candidates = list(aggregate(records).values())
     for name in objectives:
         defined = [a for a in candidates if a.figures.get(name) is not None]
-        if defined:
-            top = max(defined, key=lambda a: a.figures[name] or 0.0)
-            best[name] = {
-                "configuration": top.trial["label"],
-                "value": top.figures[name],
-                "num_seeds": len(top.seeds),
-            }
+        top = max(defined, key=lambda a: a.figures[name] or 0.0) if defined else None
+        best[name] = top and {
+            "configuration": top.trial["label"],
+            "value": top.figures[name],
+            "num_seeds": len(top.seeds),
+        }
     return best
 
 
@@ -87,11 +89,14 @@ def render_status(document: dict[str, Any]) -> Group:
             for s in ("done", "cached", "running", "interrupted", "failed")
         )
     )
-    lines = [
-        f"best {name}: {b['value']:+.4f}  {b['configuration']} "
-        f"({b['num_seeds']} seeds, validation)"
-        for name, b in document["best"].items()
-    ]
+    lines = [_best_line(name, found) for name, found in document["best"].items()]
     lines += [f"failed: {e['trial']}: {e['type']}: {e['reason']}" for e in document["errors"]]
     lines += [f"warning: {warning}" for warning in document["warnings"]]
-    return Group(table, Text("\n".join(lines)))
+    return Group(table, Text("\n".join(lines), no_wrap=True, overflow="ignore"))
+
+
+def _best_line(name: str, found: dict[str, Any] | None) -> str:
+    if found is None:
+        return f"best {name}: none so far, or undefined"
+    seeds = "1 seed" if found["num_seeds"] == 1 else f"{found['num_seeds']} seeds"
+    return f"best {name}: {found['value']:+.4f}  {found['configuration']} ({seeds}, validation)"

@@ -14,6 +14,7 @@ from typing import Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 from typer.core import TyperGroup
 
 from trainables.errors import UserError
@@ -30,10 +31,12 @@ def emit(document: dict[str, Any], as_json: bool, render: Callable[[dict[str, An
     Names that begin with an underscore are for ``render`` alone.
     """
     if as_json:
-        shown = {name: value for name, value in document.items() if not name.startswith("_")}
-        sys.stdout.write(json.dumps(shown, indent=1, allow_nan=False) + "\n")
+        public = {name: value for name, value in document.items() if not name.startswith("_")}
+        sys.stdout.write(json.dumps(public, indent=1, allow_nan=False) + "\n")
     else:
-        stdout.print(render(document), crop=False)
+        shown = render(document)
+        # lines are not folded: paths and commands are there to be copied
+        stdout.print(shown, crop=False, soft_wrap=isinstance(shown, str | Text))
 
 
 @contextlib.contextmanager

@@ -62,7 +62,7 @@ def render_prepared(document: dict[str, Any]) -> Text:
         f"{document['bytes'] / 1e6:.1f} MB, fingerprint {document['fingerprint'][:16]}",
         *(f"warning: {warning}" for warning in document["warnings"]),
     ]
-    return Text("\n".join(lines), no_wrap=True, overflow="ignore")
+    return Text("\n".join(lines))
 
 
 def inspect_data(space: str, overrides: Sequence[str], quiet: bool = False) -> dict[str, Any]:
@@ -108,5 +108,4 @@ def synthesize_data(to: Path, overrides: Sequence[str], quiet: bool = False) -> 
 
 def render_synthesized(document: dict[str, Any]) -> Text:
     """For people."""
-    line = f"{document['num_images']} images; table: {document['table']}"
-    return Text(line, no_wrap=True, overflow="ignore")
+    return Text(f"{document['num_images']} images; table: {document['table']}")

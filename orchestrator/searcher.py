@@ -45,14 +45,28 @@ class OptunaProposer:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.spec = spec
         self.names = spec.search.resolved_objectives
-        self.study = optuna.create_study(
-            directions=["maximize"] * len(self.names), sampler=self._sampler(0)
-        )
+        self.study = self._new_study()
         self._values: dict[str, Values] = {}
         self._numbers: dict[str, list[int]] = {}  # configuration -> its entries in the study
         self._grid: list[tuple[dict[str, Any], Configuration]] | None = (
             list(grid(spec)) if is_finite([spec.baseline, spec.prune]) else None
         )
+
+    def _new_study(self) -> optuna.Study:
+        return optuna.create_study(
+            directions=["maximize"] * len(self.names), sampler=self._sampler(0)
+        )
+
+    def _forget_caches(self) -> None:
+        """Drop what a sampler keeps in the study beside the trials.
+
+        NSGA-II stores the parents it chose when it was first asked; a rebuilt study would choose
+        among all that finished since, and propose something else.
+        """
+        if self.spec.search.sampler == "nsga2":
+            trials = self.study.get_trials(deepcopy=False)
+            self.study = self._new_study()
+            self.study.add_trials(trials)
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
         text = f"{self.spec.search.seed}/{number}".encode()
@@ -102,6 +116,7 @@ class OptunaProposer:
             return out
         for _ in range(MAX_REPEATS):
             number = len(self.study.trials)
+            self._forget_caches()
             self.study.sampler = self._sampler(number)
             trial = self.study.ask()
             parameters, configuration = self._suggest(trial)

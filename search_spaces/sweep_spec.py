@@ -5,6 +5,7 @@ Frozen, validated when made, printable as the YAML that `run` accepts.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -27,7 +28,7 @@ from search_spaces.words import (
 from trainables.errors import UserError
 from trainables.registry import backbones, criteria, datasets
 from trainables.specs import Spec, part, validate
-from trainables.trial_spec import Compute, Recipe, Trial
+from trainables.trial_spec import Compute, Prune, Recipe, Trial
 
 OBJECTIVES = ("fate_eodd_hardt", "fate_eodd", "fate_eopp1", "fate_eopp0", "f1")
 
@@ -124,15 +125,18 @@ class SweepSpec(Spec):
         Raises:
             UserError: they do not fit.
         """
+        place = f"search space {self.name}"
+        arm = self._with_recipe(_arm(prune), "finetune", self.finetune) if n else None
         document = {
             "backbone": self.backbone,
             "baseline": self._with_recipe(baseline, "training", self.training),
-            "prune": self._with_recipe(_arm(prune), "finetune", self.finetune) if n else None,
+            # on its own, so that the names it is compared with are an arm's
+            "prune": None if arm is None else validate(Prune, arm, place=f"{place}, prune"),
             "n": n,
             "seed": seed,
             "compute": self.compute,
         }
-        return validate(Trial, document, place=f"search space {self.name}")
+        return validate(Trial, document, place=place)
 
     @staticmethod
     def _with_recipe(option: Any, field: str, recipe: Recipe) -> dict[str, Any]:
@@ -160,6 +164,12 @@ def _arm(prune: Any) -> dict[str, Any]:
     mapping = dict(prune)
     if "name" in mapping and "criterion" not in mapping:
         own = criteria.get(mapping["name"]).Config.model_fields
+        known = [*own, *Prune.model_fields]
+        for field in mapping:
+            if field not in known:
+                near = difflib.get_close_matches(field, known, n=1)
+                hint = f", did you mean {near[0]!r}?" if near else f" (known: {', '.join(known)})"
+                raise UserError(f"prune: unknown field {field!r}{hint}")
         criterion = {k: mapping.pop(k) for k in list(mapping) if k in own}
         return mapping | {"criterion": criterion}
     if isinstance(mapping.get("criterion"), str):

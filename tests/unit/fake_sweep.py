@@ -84,7 +84,7 @@ def node_document(key: str) -> dict[str, Any]:
         "model": {
             "weights_sha256": key * 2,
             "plan_sha256": key,
-            "predictions_sha256": {s: key * 2 for s in ("train", "validation", "test")},
+            "predictions_sha256": dict.fromkeys(("train", "validation", "test"), key * 2),
             "num_params": 11_000_000,
             "flops": 74_000_000,
             "channels": {},

@@ -1,5 +1,5 @@
-"""Optuna as a proposer: a rebuilt study is the live one, generations move on, repeats and undefined
-objectives, the end of a finite space. Optuna itself is real, and so is the ledger.
+"""Optuna as a proposer: a rebuilt study is the live one, generations move on, repeats and
+undefined objectives, the end of a finite space. Optuna itself is real, and so is the ledger.
 """
 
 import itertools

@@ -3,12 +3,25 @@
 
 def main() -> None:
     """Run the command line."""
+    import os
+    import sys
+
     from orchestrator.environment import prepare
 
     prepare()  # before anything imports ray or mlflow
     from orchestrator.cli import app
+    from orchestrator.console import INTERRUPTED
 
-    app()
+    try:
+        app()
+    except SystemExit as left:
+        if left.code == INTERRUPTED:
+            # all is written and closed by now; threads that Ray leaves behind when a trial is cut
+            # off can crash the interpreter's own clean-up, and the exit code would be lost
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(INTERRUPTED)
+        raise
 
 
 if __name__ == "__main__":

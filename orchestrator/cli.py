@@ -30,7 +30,7 @@ Overrides = Annotated[
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")
 ]
-Dir = Annotated[Path, typer.Argument(help="Folder of a sweep.", metavar="DIR")]
+Dir = Annotated[Path, typer.Argument(help="Folder of a sweep.", metavar="DIR", file_okay=False)]
 
 
 def _version(asked: bool) -> None:
@@ -232,7 +232,8 @@ def predict(
 @app.command()
 def merge(
     folders: Annotated[
-        list[Path], typer.Argument(help="Folders of sweeps run elsewhere.", metavar="DIR...")
+        list[Path],
+        typer.Argument(help="Folders of sweeps run elsewhere.", metavar="DIR...", file_okay=False),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the joined sweep.")],
     no_weights: Annotated[

@@ -87,12 +87,20 @@ class Verbs(TyperGroup):
         return super().parse_args(ctx, args or ["--help"])
 
     def main(
-        self, args: Sequence[str] | None = None, standalone_mode: bool = True, **extra: Any
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
     ) -> Any:
         """Parse and run, then leave with the exit code."""
         given = list(sys.argv[1:] if args is None else args)
         try:
-            code = super().main(args=given, standalone_mode=False, **extra)
+            code = super().main(
+                given, prog_name, complete_var, False, windows_expand_args, **extra
+            )
         except Exception as error:
             if not hasattr(error, "format_message"):  # only errors of parsing have one
                 raise

@@ -23,6 +23,10 @@ OPEN_FIGURES = (
     "mode", "num_samples", "precision", "recall", "f1", "accuracy", "f1_pooled", "precision_diff",
     "recall_diff", "f1_diff", "eopp0", "eopp1", "eodd", "eodd_hardt", "demographic_parity",
 )  # fmt: skip
+GROUP_DECIMALS = 9
+"""Of each group's scores, so that eight groups fit into a line; the counts themselves are in the
+store.
+"""
 TRAIN_FIGURES = ("f1", "accuracy", "eopp1", "eodd_hardt")
 
 
@@ -150,8 +154,11 @@ def compact(measured: Mapping[str, Any]) -> dict[str, Any]:
     """The figures of ``trainables.predictions.measure`` that fit into one line of the ledger."""
     validation = measured["metrics"]["validation"]
     figures = {name: validation[name] for name in OPEN_FIGURES}
-    figures["groups"] = validation["groups"]
-    figures["undefined"] = validation["undefined"]
+    figures["groups"] = {
+        group: {k: v if v is None else round(v, GROUP_DECIMALS) for k, v in scores.items()}
+        for group, scores in validation["groups"].items()
+    }
+    figures["undefined"] = {k: v for k, v in validation["undefined"].items() if k in OPEN_FIGURES}
     train = {name: measured["metrics"]["train"][name] for name in TRAIN_FIGURES}
     return {
         "metrics": {"validation": figures, "train": train},

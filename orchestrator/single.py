@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from orchestrator.data_verbs import load_with_bar
 from orchestrator.schedule import result_of
@@ -74,16 +76,19 @@ def _check_device(device: str) -> None:
         raise UserError(f"--device {device}: this machine has no usable GPU")
 
 
-def render_trial(document: dict[str, Any]) -> Table:
+def render_trial(document: dict[str, Any]) -> Group:
     """For people."""
     figures = document["result"]["metrics"]["validation"]
-    table = Table(title=f"{document['label']}  {document['key']}")
+    table = Table(title=document["label"])
     table.add_column("validation")
     table.add_column("value", justify="right")
     for name in ("num_samples", "f1", "accuracy", "eopp0", "eopp1", "eodd", "eodd_hardt"):
         value = figures[name]
         table.add_row(name, "undefined" if value is None else f"{value:.4g}")
-    table.caption = (
-        f"{sum(document['execution']['seconds'].values()):.1f} s; node in {document['store']}"
-    )
-    return table
+    execution = document["execution"]
+    lines = [
+        f"node {document['key']} in {document['store']}",
+        f"{sum(execution['seconds'].values()):.1f} s on {execution['device']}",
+        *(f"note: {note}" for note in execution.get("notes", ())),
+    ]
+    return Group(table, Text("\n".join(lines), no_wrap=True, overflow="ignore"))

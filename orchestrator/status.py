@@ -70,11 +70,13 @@ def _best(
     for name in objectives:
         defined = [a for a in candidates if a.figures.get(name) is not None]
         top = max(defined, key=lambda a: a.figures[name] or 0.0) if defined else None
-        best[name] = top and {
-            "configuration": top.trial["label"],
-            "value": top.figures[name],
-            "num_seeds": len(top.seeds),
-        }
+        best[name] = None
+        if top is not None:
+            best[name] = {
+                "configuration": top.trial["label"],
+                "value": top.figures[name],
+                "num_seeds": len(top.seeds),
+            }
     return best
 
 

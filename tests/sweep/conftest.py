@@ -1,9 +1,11 @@
 """Fixtures of the sweeps on real Ray."""
 
+import json
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sweep_runs import Cli
@@ -38,3 +40,21 @@ def cli(cache: Path, place: Path) -> Iterator[Cli]:
     yield client
     left = client.end()
     assert not left, f"processes outlived their sweep: {left}"
+
+
+@pytest.fixture
+def here(
+    cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, dict[str, Any]]]:
+    """The command in this process, for what ends before Ray starts; returns (code, document)."""
+    from orchestrator.cli import app
+
+    monkeypatch.setenv("FATEFRONT_CACHE", str(cache))
+
+    def run(space: Path, folder: Path, *options: str) -> tuple[int, dict[str, Any]]:
+        command = ["run", str(space), "--out", str(folder), "--tracking-uri", "none", "--json"]
+        with pytest.raises(SystemExit) as left:
+            app([*command, *options])
+        return left.value.code, json.loads(capsys.readouterr().out)
+
+    return run

@@ -81,7 +81,7 @@ def test_a_whole_sweep(reference):
     assert written == load_records(reference.folder)
 
 
-def test_the_plan_is_what_was_run(reference, space, cli):
+def test_the_plan_is_what_was_run(reference, space):
     """Numbers of `plan`, and the keys of the tree, counted again from the records."""
     from orchestrator.plan import plan_space
 
@@ -151,9 +151,9 @@ def test_ctrl_c_says_how_to_go_on(broken):
     assert "Traceback" not in err
 
 
-def test_a_shared_store_answers_every_trial(cli, place, space, reference):
+def test_a_shared_store_answers_every_trial(here, place, space, reference):
     folder = place / "second"
-    code, document, _ = cli.run(space, folder, "--store", str(reference.folder / "store"))
+    code, document = here(space, folder, "--store", str(reference.folder / "store"))
     assert code == 0
     assert document["num_computed_now"] == 0
     assert document["num_cached"] == NUM_TRIALS
@@ -162,9 +162,9 @@ def test_a_shared_store_answers_every_trial(cli, place, space, reference):
     assert not [e for e in read_events(folder) if e["event"] == "scheduled"]
 
 
-def test_the_same_command_does_nothing_more(cli, space, reference):
+def test_the_same_command_does_nothing_more(here, space, reference):
     before = results(reference.folder)
-    code, document, _ = cli.run(space, reference.folder, "--workers", "2")
+    code, document = here(space, reference.folder, "--workers", "2")
     assert code == 0
     assert document["num_computed_now"] == 0
     assert document["num_done"] == NUM_TRIALS

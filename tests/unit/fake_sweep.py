@@ -87,9 +87,18 @@ def node_document(key: str) -> dict[str, Any]:
             "predictions_sha256": dict.fromkeys(("train", "validation", "test"), key * 2),
             "num_params": 11_000_000,
             "flops": 74_000_000,
-            "channels": {},
+            "channels": {"layer4.1.conv2": [512, 461]},
         },
-        "execution": {"seconds": {"train": 1.0}, "host": "here", "pid": 1, "device": "cpu"},
+        "execution": {
+            "seconds": dict.fromkeys(("load", "score", "surgery", "train", "predict"), 1234.5678),
+            "started": 1795397084.2431234,
+            "host": "ip-10-0-12-34.eu-central-1.compute.internal",
+            "pid": 4194304,
+            "device": "NVIDIA H100 80GB HBM3",
+            "torch": "2.14.1+cu130",
+            "peak_gpu_bytes": 12345678901,
+            "wall": 1234.567,
+        },
     }
 
 

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -175,6 +177,8 @@ def test_help_imports_nothing_heavy():
         (["data", "synthesize", "x", "--set", "num_images={"], ["num_images", "'{'"]),
         (["show", "quickstart", "--key", "abc"], ["--key", "'quickstart'"]),
         (["status", "."], ["no sweep in ."]),
+        (["status", __file__], ["DIR", "is a file"]),
+        (["merge", __file__, "--out", "out"], ["DIR", "is a file"]),
         (["export", ".", "--to", "out"], ["no sweep in ."]),
         (["merge", ".", "--out", "out"], ["no sweep in ."]),
         (["trial", "nothere.yaml"], ["nothere.yaml", "no such file"]),
@@ -364,3 +368,21 @@ def test_choice_words_stay_words():
     """``--set`` values are YAML, so the words of a space can be given on the command line."""
     spec = load_space("quickstart", ["prune.ratio={choice: [0.1, 0.3]}"])
     assert spec.prune["ratio"] == choice(0.1, 0.3)
+
+
+def test_ctrl_c_ends_with_130(tmp_path):
+    """At the entry point, where it reaches the shell; a long verb without Ray."""
+    command = [sys.executable, "-m", "orchestrator", "data", "synthesize", str(tmp_path / "set")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [*command, "--set", "num_images=20000", "--json"], env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "set/images").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert json.loads(out) == {"error": "interrupted", "exit_code": 130}
+    assert err.strip() == "interrupted"

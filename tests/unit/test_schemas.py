@@ -65,7 +65,7 @@ def sweep(tmp_path_factory):
     base = tmp_path_factory.mktemp("schemas")
     patch = pytest.MonkeyPatch()
     patch.setenv("FATEFRONT_CACHE", str(base / "cache"))
-    # six classes of failure need no run; one seed and one ratio are four nodes
+    # one seed: a root, a control and two treated arms
     run_tiny(base / "sweep", base / "cache", seeds=(0,))
     yield base / "sweep"
     patch.undo()

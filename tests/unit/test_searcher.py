@@ -201,9 +201,7 @@ def test_a_running_configuration_is_running(sweep):
         attempts[step.node.key] = step
         sweep.finish(schedule, step)
     done = {k for k, s in schedule.settled.items() if s == "done"}
-    for (_, keys), name in (
-        (entry, name) for name, entry in schedule._configurations.items()
-    ):
+    for (_, keys), name in ((entry, name) for name, entry in schedule._configurations.items()):
         for number_of_trial in schedule.proposer._numbers[name]:
             state = study_of(schedule).trials[number_of_trial].state
             assert state == (TrialState.COMPLETE if set(keys) <= done else TrialState.RUNNING)
@@ -285,9 +283,7 @@ def test_every_word_is_asked_as_it_was_written():
         distributions |= trial.distributions
     assert distributions == {
         "prune": optuna.distributions.CategoricalDistribution(("0", "1")),
-        "prune.0.criterion.temperature": optuna.distributions.FloatDistribution(
-            0.1, 10, log=True
-        ),
+        "prune.0.criterion.temperature": optuna.distributions.FloatDistribution(0.1, 10, log=True),
         "prune.1.ratio": optuna.distributions.CategoricalDistribution((0.1, 0.2)),
         "baseline.training.epochs": optuna.distributions.IntDistribution(1, 4),
         "n": optuna.distributions.IntDistribution(1, 3),

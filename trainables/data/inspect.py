@@ -63,7 +63,7 @@ def inspect_dataset(dataset: Dataset, min_images: int = MIN_IMAGES) -> dict[str,
 
 
 def render(report: dict[str, Any]) -> RenderableType:
-    """The report as a table for a terminal: a line a class, a column a split and group."""
+    """The report for a terminal: a line a class and group, a column a split."""
     groups = [*report["groups"], *([UNKNOWN] if report["num_unknown_group"] else [])]
     table = Table(
         title=f"{report['name']} by {report['attribute']}: {report['num_images']} images, "
@@ -71,20 +71,21 @@ def render(report: dict[str, Any]) -> RenderableType:
         caption=f"fingerprint {report['fingerprint'][:16]}, groups {report['group_digest'][:16]}",
     )
     table.add_column("class")
+    table.add_column("group")
     for split in SPLITS:
-        for group in groups:
-            table.add_column(f"{split}\n{group}", justify="right")
+        table.add_column(split, justify="right")
+    counts = report["counts"]
     for label in report["classes"]:
-        cells = [report["counts"][split][label][group] for split in SPLITS for group in groups]
-        malignant = " (malignant)" if label in report["malignant"] else ""
-        table.add_row(f"{label}{malignant}", *map(str, cells))
-    table.add_section()
-    totals = [
-        sum(report["counts"][split][label][group] for label in report["classes"])
-        for split in SPLITS
-        for group in groups
-    ]
-    table.add_row("all", *map(str, totals))
+        name = f"{label} (malignant)" if label in report["malignant"] else label
+        for group in groups:
+            table.add_row(name, group, *(str(counts[split][label][group]) for split in SPLITS))
+            name = ""
+        table.add_section()
+    name = "all"
+    for group in groups:
+        totals = (sum(counts[split][c][group] for c in report["classes"]) for split in SPLITS)
+        table.add_row(name, group, *map(str, totals))
+        name = ""
     return Group(table, *(Text(f"warning: {line}") for line in report["warnings"]))
 
 

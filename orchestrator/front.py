@@ -103,17 +103,20 @@ def build_front(
     Args:
         records: key -> record, of ``orchestrator.records.load_records``.
         objectives: names of ``search_spaces.sweep_spec.OBJECTIVES``, all maximised.
-        level: ``configuration``: means over seeds and FATE of those means, only configurations
-            that have as many seeds done as the one with most; ``trial``: every record by itself
-            with its own FATE.
+        level: ``configuration``: means over the seeds that are compared (``common_seeds``) and
+            FATE of those means, only configurations that have them all; ``trial``: every record by
+            itself with its own FATE.
     """
     objectives = tuple(objectives)
-    points = (
-        list(aggregate(records).values()) if level == "configuration" else _each_trial(records)
-    )
-    most = max((len(point.seeds) for point in points), default=0)
-    incomplete = _incomplete(records, points, most) if level == "configuration" else []
-    complete = [p for p in points if len(p.seeds) == most] if level == "configuration" else points
+    incomplete = []
+    if level == "trial":
+        complete, most = _each_trial(records), 1
+    else:
+        seeds = common_seeds(list(aggregate(records).values()))
+        compared = {k: r for k, r in records.items() if not seeds or r["trial"]["seed"] in seeds}
+        points, most = list(aggregate(compared).values()), len(seeds)
+        incomplete = _incomplete(compared, points, most)
+        complete = [point for point in points if len(point.seeds) == most]
     candidates, undefined = [], []
     for point in complete:
         values = point.objectives(objectives)
@@ -143,7 +146,22 @@ def build_front(
         undefined=tuple(undefined),
         knee=knee(values_NK[on_N]),
         hypervolume=hypervolume(values_NK, [REFERENCE_POINT[name] for name in objectives]),
-        notes=tuple(_notes(members, level, most, len(incomplete))),
+        notes=tuple(_notes(members, level, most, len(incomplete), undefined)),
+    )
+
+
+def common_seeds(points: Sequence[Aggregate]) -> frozenset[int]:
+    """The seeds on which configurations are compared: what most have done, then the larger set.
+
+    So a sweep that is being extended by a seed keeps its front until most configurations have the
+    new one. At least three seeds are asked for wherever any configuration has three.
+    """
+    sets = {frozenset(point.seeds) for point in points}
+    least = min(3, max(map(len, sets), default=0))
+    return max(
+        (s for s in sets if len(s) >= least),
+        key=lambda s: (sum(s <= set(p.seeds) for p in points), len(s), sorted(s)),
+        default=frozenset(),
     )
 
 
@@ -218,10 +236,20 @@ def _mean_of(results: list[Mapping[str, Any]], name: str) -> int | None:
     return round(sum(values) / len(values)) if values else None
 
 
-def _notes(members: tuple[Member, ...], level: Level, most: int, num_incomplete: int) -> list[str]:
+def _notes(
+    members: tuple[Member, ...],
+    level: Level,
+    most: int,
+    num_incomplete: int,
+    undefined: list[dict[str, Any]],
+) -> list[str]:
     notes = ["figures of the validation split; the test split was not read"]
     if not members:
-        notes.append("no configuration has every objective defined")
+        note = "no configuration has every objective defined"
+        if undefined:
+            (name, reason), *_ = undefined[0]["reasons"].items()
+            note += f" ({undefined[0]['configuration']}: {name}: {reason})"
+        notes.append(note)
     num_seeds = 1 if level == "trial" else most
     if members and num_seeds < MIN_SEEDS:
         plural = "" if num_seeds == 1 else "s"

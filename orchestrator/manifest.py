@@ -36,6 +36,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         document = json.loads((folder / "manifest.json").read_text())
     except FileNotFoundError:
         raise UserError(f"no sweep in {folder}: it has no manifest.json") from None
+    except json.JSONDecodeError:
+        raise UserError(f"{folder}/manifest.json is not JSON; it was edited or damaged") from None
     assert isinstance(document, dict)
     return document
 

@@ -217,7 +217,9 @@ def read_predictions(
     frame = frame.reset_index(drop=True)
     if not len(frame):
         raise UserError(f"{path} has no rows")
-    known_N = frame[columns.group].notna()
+    # a blank is unknown in Parquet too, where it is not null
+    blank_N = frame[columns.group].map(lambda value: isinstance(value, str) and not value.strip())
+    known_N = frame[columns.group].notna() & ~blank_N.astype(bool)
     num_unknown = int((~known_N).sum())
     frame = frame[known_N]
     if not len(frame):

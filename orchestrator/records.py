@@ -53,9 +53,14 @@ class Ledger:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = (self.folder / ".lock").open("ab")
-        try:
-            fcntl.flock(self._lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        # a look from `status` or the tracking process holds the lock for an instant
+        for _ in range(10):
+            try:
+                fcntl.flock(self._lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                time.sleep(0.1)
+        else:
             self.close()
             raise UserError(f"another `fatefront run` is at work in {self.folder}") from None
         self.events = list(read_events(self.folder))
@@ -73,19 +78,20 @@ class Ledger:
             "event": event,
         } | fields
         line = json.dumps(document, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+        if self._mirror is not None:  # first: a refused event must not stand in this folder alone
+            self._mirror(document["seq"], line)
         self._file.write(line)
         self._file.flush()
         os.fsync(self._file.fileno())
         self.events.append(document)
-        if self._mirror is not None:
-            self._mirror(document["seq"], line)
         return document
 
     def mirror(self, store: Store, sweep_id: str) -> None:
         """Copy every event, those so far included, to a remote store as objects that are never
         overwritten.
 
-        The conditional put is also the lock between drivers on different machines.
+        The conditional put keeps two copies of one folder on different machines from going on
+        side by side.
 
         Raises:
             UserError: another driver has written an event of this sweep that is not in this
@@ -143,11 +149,14 @@ def read_events(folder: Path) -> Iterator[dict[str, Any]]:
     path = folder / "events.jsonl"
     for number, line in enumerate(_whole_lines(path), start=1):
         try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
+            event = json.loads(line)
+            if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+                raise ValueError(line)
+        except ValueError:
             raise UserError(
-                f"{path}: line {number} is not JSON; the ledger was edited or damaged"
+                f"{path}: line {number} is not JSON of an event; the ledger was edited or damaged"
             ) from None
+        yield event
 
 
 def compact(measured: Mapping[str, Any]) -> dict[str, Any]:
@@ -187,6 +196,9 @@ def project(events: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
                 "execution": event.get("execution", {}),
                 "error": event.get("error"),
             }
+        elif event["event"] == "compared":
+            # an extension gave a finished node further nodes to be compared with
+            records[event["key"]]["compares_with"] |= event["compares_with"]
     for record in records.values():
         record["fate"] = _fate(record, records)
     return records
@@ -205,12 +217,13 @@ def _fate(record: Mapping[str, Any], records: Mapping[str, Any]) -> dict[str, An
     compared = compare(ours, theirs)
     return {k: compared[k] for k in compared if k.startswith("fate_")} | {
         "tag": compared["tag"],
+        "group_changes": compared["group_changes"],
         "undefined": compared["undefined"],
     }
 
 
 def write_records(folder: Path, records: Mapping[str, dict[str, Any]]) -> None:
-    """Write ``records.jsonl`` anew, in order of the nodes' keys of time: whole or not at all."""
+    """Write ``records.jsonl`` anew, in the order of first events: whole or not at all."""
     draft = folder / ".records.jsonl"
     with draft.open("w") as file:
         for record in records.values():

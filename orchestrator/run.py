@@ -129,8 +129,15 @@ def run_space(options: RunOptions) -> dict[str, Any]:
             for r in records.values()
             if r["status"] == "failed"
         ],
-        "exit_code": OURS if outcome.stopped == "too many failures" else OK,
+        "exit_code": _exit_code(outcome.stopped, records),
     } | {"_front": front}
+
+
+def _exit_code(stopped: str | None, records: dict[str, Any]) -> int:
+    """1 after too many failures, and where every treated trial failed; a script must notice."""
+    treated = [r["status"] for r in records.values() if r["trial"]["role"] == "treatment"]
+    lost = "failed" in treated and "done" not in treated
+    return OURS if stopped == "too many failures" or lost else OK
 
 
 def _budget(options: RunOptions, search: Search) -> Budget:
@@ -244,9 +251,10 @@ class _Follower:
             "--follow",
         ]
         # a session of its own: Ctrl-C is for the driver, which then tells the follower to finish
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
+        with log:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
 
     def finish(self) -> str:
         """Wait until MLflow has everything; says ``done``, ``off`` or what went wrong."""

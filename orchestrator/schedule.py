@@ -122,9 +122,20 @@ class Schedule:
 
     def _open(self, configuration: Configuration) -> None:
         keys = self.tree.add(configuration)
+        self._compare_anew()
         entry = (configuration, keys)
         self._configurations[configuration.key] = entry
         self._pending[configuration.key] = entry
+
+    def _compare_anew(self) -> None:
+        """Note for finished nodes what an extension (more controls) compares them with."""
+        for key, node in self.tree.nodes.items():
+            if key in self.settled:
+                known = self.records[key]["compares_with"]
+                new = {k: v for k, v in node.compares_with.items() if known.get(k) != v}
+                if new:
+                    self.ledger.append("compared", key=key, compares_with=new)
+                    known |= new
 
     def _find(self, key: str) -> bool:
         """Take a node from the store if it is there: finished while no driver looked, or by
@@ -212,7 +223,8 @@ class Schedule:
 
     def _affordable(self) -> list[Proposal]:
         done = sum(
-            e["event"] == "proposal" and e["origin"] == "proposal" for e in self.ledger.events
+            e["event"] == "proposal" and e["origin"] == "proposal" and e["chosen_by"] != "repeat"
+            for e in self.ledger.events
         )
         if self.budget.configurations is not None and done >= self.budget.configurations:
             return []

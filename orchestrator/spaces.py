@@ -9,6 +9,7 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -69,7 +70,10 @@ def _module_of_file(path: Path) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules.setdefault(path.stem, module)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UserError(f"{path}: {_where(error, path)}") from None
     return module
 
 
@@ -82,10 +86,25 @@ def _call(module: ModuleType, function: str, place: str) -> dict[str, Any]:
             if f.__module__ == module.__name__
         ]
         raise UserError(f"no function {function!r} in {place} (it has: {', '.join(here)})")
-    space = make()
+    try:
+        space = make()
+    except Exception as error:
+        raise UserError(f"{place}: {_where(error, Path(str(module.__file__)))}") from None
     if not isinstance(space, SweepSpec):
         raise UserError(f"{place} returned {type(space).__name__}, not a SweepSpec")
     return dict(yaml.safe_load(space.to_yaml()))
+
+
+def _where(error: Exception, path: Path) -> str:
+    """The error in one line, with the line of the user's file it comes from."""
+    if isinstance(error, UserError):
+        return str(error)
+    lines = [
+        f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)
+    ]
+    line = getattr(error, "lineno", None) or (lines[-1] if lines else None)
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" + (f" (line {line})" if line else "")
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -93,6 +112,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         document = yaml.safe_load(path.read_text())
     except FileNotFoundError:
         raise UserError(f"search space: no such file {str(path)!r}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not a text file in UTF-8") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(document, dict):

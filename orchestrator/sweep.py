@@ -27,6 +27,7 @@ from search_spaces.sweep_spec import SweepSpec
 from trainables.data.base import Dataset
 from trainables.errors import UserError
 from trainables.measurement import measure_node
+from trainables.metrics.fairness import check_mode
 from trainables.store import Store
 from trainables.trial import identity
 
@@ -120,6 +121,7 @@ def run_sweep(
             f"sampler {spec.search.sampler} needs a budget: --trials, --configurations or --hours "
             "(or search.sampler=grid to run everything)"
         )
+    check_mode(spec.search.mode, len(dataset.groups))
     progress = progress or Progress()
     resources = resources.resolved(spec.compute.threads)
     store = Store(store_uri)

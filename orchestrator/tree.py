@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from search_spaces.sweep_spec import SweepSpec
 from search_spaces.words import enumerate_all
+from trainables.registry import criteria
 from trainables.specs import canonical
 from trainables.trial_spec import (
     DataIdentity,
@@ -96,7 +97,8 @@ class Tree:
 
     def _add_seed(self, configuration: Configuration, seed: int) -> str:
         spec = self.spec
-        reference = self._put(spec.reference_trial(seed), "baseline")
+        reference = self._put(spec.reference_trial(seed))
+        self.nodes[reference].compares_with |= {"reference": reference, "own": reference}
         trial = spec.trial(configuration.baseline, configuration.prune, configuration.n, seed)
         arms = [self._arm(trial, control) for control in spec.controls]
         controls = {
@@ -129,19 +131,12 @@ class Tree:
     def _put_chain(self, trial: Trial) -> list[str]:
         return [self._put(step) for step in trial.chain]
 
-    def _put(self, trial: Trial, role: Role | None = None) -> str:
+    def _put(self, trial: Trial) -> str:
         trial = trial.resolved(self.device)
         key = node_key(trial, self.data)
         if key not in self.nodes:
-            from trainables.registry import criteria
-
             parents = tuple(self._put(parent) for parent in trial.parents)
-            if trial.prune is None:
-                role = "baseline"
-            else:
-                control = criteria.get(trial.prune.criterion.name).is_control
-                role = "control" if control else "treatment"
-            node = Node(key, trial, parents, role, configuration_key(trial))
+            node = Node(key, trial, parents, _role(trial), configuration_key(trial))
             self.nodes[key] = node
         return key
 
@@ -152,12 +147,11 @@ class Tree:
             for parent in node.parents:
                 self.nodes[parent].height = max(self.nodes[parent].height, height + 1)
 
-    def ancestors(self, configuration: Configuration) -> list[Configuration]:
-        """The same arm at fewer iterations: measured on the way, so they cost nothing."""
-        return [
-            Configuration(configuration.baseline, configuration.prune, n)
-            for n in range(1, configuration.n)
-        ]
+
+def _role(trial: Trial) -> Role:
+    if trial.prune is None:
+        return "baseline"
+    return "control" if criteria.get(trial.prune.criterion.name).is_control else "treatment"
 
 
 def grid(spec: SweepSpec) -> Iterator[tuple[dict[str, Any], Configuration]]:

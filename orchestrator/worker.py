@@ -60,7 +60,7 @@ def controller(config: dict[str, Any], context: dict[str, Any]) -> None:
         outcome = {
             "error": {
                 "type": type(error).__name__,
-                "reason": _first_line(str(error)),
+                "reason": _first_line(str(getattr(error, "cause", None) or error)),
                 "infrastructure": True,
             }
         }

@@ -49,6 +49,11 @@ class Search(Spec):
         unknown = [name for name in self.objectives if name not in OBJECTIVES]
         if unknown:
             raise ValueError(f"unknown objective {unknown[0]!r} (known: {', '.join(OBJECTIVES)})")
+        if "fate_eodd" in self.objectives and self.mode != "paper":
+            raise ValueError(
+                "objective 'fate_eodd' lets gaps of opposite sign cancel: it needs mode 'paper'; "
+                "use 'fate_eodd_hardt'"
+            )
         return self
 
     @property
@@ -104,13 +109,27 @@ class SweepSpec(Spec):
                 if not criteria.get(control).is_control:
                     raise UserError(f"controls: {control!r} is not a control arm (none, random)")
             self.reference_trial(0)
+            sites: set[tuple[str, str]] = set()
             for baseline, prune in self._corners():
-                self.trial(baseline, prune, 1, self.seeds[0])
+                arm = self.trial(baseline, prune, 1, self.seeds[0]).resolved().prune
+                if arm is not None and arm.cuts:
+                    sites.add((arm.layer, arm.site))
+            self._check_sites(sites)
             if self.search.sampler == "grid" and not is_finite([self.baseline, self.prune]):
                 list(enumerate_all([self.baseline, self.prune]))
         except UserError as error:
             raise ValueError(str(error)) from None
         return self
+
+    def _check_sites(self, sites: set[tuple[str, str]]) -> None:
+        import torch
+
+        from trainables.pruning.surgery import check_site
+
+        with torch.device("meta"):
+            net = backbones.get(self.backbone.name).construct(self.backbone, 2, None)
+        for layer, site in sorted(sites):
+            check_site(net, layer, site)
 
     def _corners(self) -> Iterator[tuple[Any, Any]]:
         first_baseline = next(_one_at_a_time(self.baseline))
@@ -143,7 +162,7 @@ class SweepSpec(Spec):
         mapping = {"name": option} if isinstance(option, str) else dict(option)
         given = mapping.get(field, {})
         default = recipe.model_dump(mode="json")
-        return mapping | {field: default | given if isinstance(given, dict) else given}
+        return mapping | {field: _merged(default, given) if isinstance(given, dict) else given}
 
     def reference_trial(self, seed: int) -> Trial:
         """The root FATE is measured against, for one seed."""
@@ -155,6 +174,16 @@ class SweepSpec(Spec):
         document["baseline"], document["prune"] = to_yaml(self.baseline), to_yaml(self.prune)
         order = list(type(self).model_fields)
         return yaml.safe_dump({k: document[k] for k in order}, sort_keys=False, allow_unicode=True)
+
+
+def _merged(default: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """``default`` with the given fields in place of its own, nested mappings field by field."""
+    out = dict(default)
+    for key, value in given.items():
+        old = out.get(key)
+        both = isinstance(old, dict) and isinstance(value, dict)
+        out[key] = _merged(old, value) if both else value  # type: ignore[arg-type]
+    return out
 
 
 def _arm(prune: Any) -> dict[str, Any]:

@@ -97,7 +97,9 @@ def plain(value: Any) -> Template:
     if isinstance(value, WORDS):
         return value
     if isinstance(value, Spec):
-        return value.model_dump(mode="json")
+        # only what was written: the sweep's recipes fill the rest
+        given = {field: plain(getattr(value, field)) for field in sorted(value.model_fields_set)}
+        return given | ({"name": value.name} if hasattr(value, "name") else {})
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if isinstance(value, dict):

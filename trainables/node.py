@@ -135,7 +135,8 @@ def commit(
             "weights_sha256": hashlib.sha256(weights).hexdigest(),
             "plan_sha256": digest(made.plan),
             "predictions_sha256": {split: p.digest() for split, p in predictions.items()},
-            "num_params": sum(p.numel() for p in model.parameters()) - num_masked,
+            "num_params": sum(p.numel() for p in model.parameters()),
+            "num_masked": num_masked,
             "flops": count_flops(model, dataset.image_size),
             "channels": {
                 layer: [entry["num_channels"], entry["num_channels"] - len(entry["removed"])]

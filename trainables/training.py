@@ -147,7 +147,9 @@ class Trainer:
         if recipe.sampling == "natural":
             order = rows[torch.randperm(len(rows), generator=generator)]
         else:
-            weight_N = _sampling_weights(dataset.label_N, dataset.group_N, recipe.sampling)[rows]
+            weight_N = _sampling_weights(
+                dataset.label_N[rows], dataset.group_N[rows], recipe.sampling
+            )
             picks = torch.multinomial(weight_N, len(rows), replacement=True, generator=generator)
             order = rows[picks]
         batches = list(order.split(recipe.batch_size))

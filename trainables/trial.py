@@ -20,6 +20,7 @@ from trainables.models.classifier import Classifier
 from trainables.node import (
     CURVES,
     SCORES,
+    WEIGHTS,
     Clock,
     Made,
     Parents,
@@ -68,10 +69,13 @@ def run_trial(
     if node is not None:
         return node
     torch.set_num_threads(trial.compute.threads)
-    parents: Parents = [
-        (parent, run_trial(parent, dataset, store, device=device, report=report))
-        for parent in trial.parents
-    ]
+    parents: Parents = []
+    for parent in trial.parents:
+        # a record stays valid when its weights are gone; whoever needs them makes them again
+        needed = node_key(parent, identity(dataset))
+        if store.has(needed) and not store.is_whole(needed, WEIGHTS):
+            store.discard(needed)
+        parents.append((parent, run_trial(parent, dataset, store, device=device, report=report)))
     clock = Clock()
     _prepare_device(torch.device(device), trial)
     data = DeviceData(dataset, torch.device(device))

@@ -15,7 +15,7 @@ from trainables.data.augment import Augment
 from trainables.registry import backbones, baselines, criteria
 from trainables.specs import Spec, canonical, part
 
-STEP_VERSIONS = {"train": 1, "derive": 1, "prune": 1}
+STEP_VERSIONS = {"train": 2, "derive": 1, "prune": 2}
 """Raised when a step computes something else from the same spec; part of every key of that kind.
 """
 
@@ -46,6 +46,12 @@ class Recipe(Spec):
     augment: Augment = Augment()
     normalise: Literal["none", "imagenet"] = "none"
     early_stopping: EarlyStopping | None = None
+
+    def resolved(self) -> Recipe:
+        """Fields that do not matter under the chosen schedule put back to their default."""
+        ignored = [] if self.schedule == "step" else ["step_size", "gamma"]
+        ignored += [] if self.momentum else ["nesterov"]
+        return self.model_copy(update={n: Recipe.model_fields[n].default for n in ignored})
 
 
 class Compute(Spec):
@@ -104,6 +110,13 @@ class Trial(Spec):
     def _n_fits(self) -> Trial:
         if (self.n > 0) != (self.prune is not None):
             raise ValueError("n counts pruning iterations: n > 0 needs `prune`, n = 0 has none")
+        if self.prune is not None:
+            ours, theirs = self.baseline.training.normalise, self.prune.finetune.normalise
+            if ours != theirs:
+                raise ValueError(
+                    f"finetune.normalise must be {ours!r} as in training but got {theirs!r}: "
+                    "the net would see other inputs than it was trained on"
+                )
         return self
 
     @property
@@ -136,18 +149,24 @@ class Trial(Spec):
         """Every ``auto`` and ``last`` replaced by what it stands for; fields that do not matter
         put back to default.
         """
-        update: dict[str, Any] = {"compute": self.compute.resolved(device)}
+        baseline = self.baseline.model_copy(update={"training": self.baseline.training.resolved()})
+        update: dict[str, Any] = {"compute": self.compute.resolved(device), "baseline": baseline}
         if self.prune is not None:
-            if self.prune.cuts:
-                backbone = backbones.get(self.backbone.name)
-                layer = backbone.last_conv if self.prune.layer == "last" else self.prune.layer
-                site = self.prune.site if self.prune.site != "auto" else backbone.default_site
-                change: dict[str, Any] = {"layer": layer, "site": site}
-            else:
-                ignored = ("ratio", "layer", "site", "surgery")
-                change = {name: Prune.model_fields[name].default for name in ignored}
-            update["prune"] = self.prune.model_copy(update=change)
+            update["prune"] = self._resolved_prune(self.prune)
         return self.model_copy(update=update)
+
+    def _resolved_prune(self, prune: Prune) -> Prune:
+        if prune.cuts:
+            backbone = backbones.get(self.backbone.name)
+            layer = backbone.last_conv if prune.layer == "last" else prune.layer
+            site = prune.site if prune.site != "auto" else backbone.default_site
+            change: dict[str, Any] = {"layer": layer, "site": site}
+        else:
+            ignored = ("ratio", "layer", "site", "surgery")
+            change = {name: Prune.model_fields[name].default for name in ignored}
+        if baselines.get(self.baseline.name).plain_loss:
+            change["finetune_loss"] = Prune.model_fields["finetune_loss"].default
+        return prune.model_copy(update=change | {"finetune": prune.finetune.resolved()})
 
     def label(self) -> str:
         """A short name for people: ``vanilla > snnl 2 % x 3 (seed 0)``."""
@@ -155,12 +174,18 @@ class Trial(Spec):
 
 
 def configuration_label(trial: Trial) -> str:
-    """The trial without its seed, for people."""
-    name = str(trial.baseline.name)
+    """The trial without its seed, for people; options that are not at their default are named."""
+    name = _part_label(trial.baseline, {"training"})
     if trial.prune is not None:
         ratio = f" {100 * trial.prune.ratio:g} %" if trial.prune.cuts else ""
-        name += f" > {trial.prune.criterion.name}{ratio} x {trial.n}"
+        name += f" > {_part_label(trial.prune.criterion, set())}{ratio} x {trial.n}"
     return name
+
+
+def _part_label(config: Spec, left_out: set[str]) -> str:
+    options = {k: v for k, v in canonical(config).items() if k not in {"name", *left_out}}
+    told = ", ".join(f"{k}={v}" for k, v in options.items())
+    return str(getattr(config, "name")) + (f"({told})" if told else "")  # noqa: B009
 
 
 @dataclass(frozen=True)

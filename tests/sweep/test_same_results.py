@@ -21,7 +21,8 @@ from orchestrator.spaces import load_space
 from orchestrator.tree import full_tree
 from trainables.trial_spec import DataIdentity
 
-NUM_TRIALS = 11
+NUM_TRIALS = 14
+"""Two roots, so that both workers start at once; each with three arms of two iterations."""
 
 
 @dataclass
@@ -34,7 +35,8 @@ class Run:
 
 @pytest.fixture(scope="module")
 def space(place):
-    return write_space(place / "tiny.yaml")
+    prune = {"criterion": "snnl", "ratio": 0.3, "site": "conv"}
+    return write_space(place / "tiny.yaml", prune=prune, seeds=[0, 1])
 
 
 @pytest.fixture(scope="module")

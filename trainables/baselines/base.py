@@ -53,6 +53,8 @@ class Baseline:
     VERSION: ClassVar[int] = 1
     derives: ClassVar[bool] = False
     needs_group_at_inference: ClassVar[bool] = False
+    plain_loss: ClassVar[bool] = False
+    """Whether the loss is cross-entropy anyway, so that ``finetune_loss`` does not matter."""
     keeps_sources: ClassVar[bool] = False
     """Whether fine-tuning after pruning needs the sources again (a teacher)."""
 
@@ -76,7 +78,10 @@ class Baseline:
     @classmethod
     def reads_group(cls, config: Any) -> bool:
         """Whether training depends on the sensitive attribute; override where the loss does."""
-        return config.training.sampling in ("group", "class_group")
+        return cls.needs_group_at_inference or config.training.sampling in (
+            "group",
+            "class_group",
+        )
 
     def num_outputs(self) -> int:
         """Outputs of the net's head."""

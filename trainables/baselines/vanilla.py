@@ -14,6 +14,7 @@ class Vanilla(Baseline):
     """
 
     name: ClassVar[str]
+    plain_loss = True
 
     class Config(Baseline.Config):
         """No options beyond the recipe."""

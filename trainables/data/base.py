@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from trainables.specs import Spec
 
@@ -32,6 +32,13 @@ class Split(Spec):
     by: Literal["patient", "image", "column"] = "patient"
     fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
     seed: int = 0
+
+    @field_validator("fractions")
+    @classmethod
+    def _positive(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
+        if min(value) <= 0 or abs(sum(value) - 1) > 1e-6:
+            raise ValueError(f"fractions must be above 0 and sum to 1 but got {list(value)}")
+        return value
 
 
 class DataConfig(Spec):

@@ -60,6 +60,11 @@ class TableFile(DatasetSource):
         split_column = config.split_column if config.split.by == "column" else None
         if config.split.by == "column" and split_column is None:
             raise UserError("data.split.by is column but data.split_column is not given")
+        if config.split_column is not None and split_column is None:
+            raise UserError(
+                f"data.split_column is {config.split_column!r} but data.split.by is "
+                f"{config.split.by!r}: set data.split.by=column to use it, or leave it out"
+            )
         wanted = [config.image, config.label, config.attribute]
         wanted += [name for name in (config.patient, split_column, config.image_id) if name]
         require_columns(rows, wanted, str(path))

@@ -4,6 +4,7 @@ pruned.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -41,7 +42,8 @@ class Backbone(ABC):
                     raise UserError(
                         f"weights: no such file {self.weights!r} (backbone {self.name})"
                     )
-                fields["weights"] = "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+                stat = path.stat()
+                fields["weights"] = "sha256:" + _digest(path, stat.st_size, stat.st_mtime_ns)
             return fields
 
     @classmethod
@@ -104,6 +106,13 @@ class Backbone(ABC):
                 f"{len(wrong)} unknown or of another shape (first: {(missing + wrong)[0]})"
             )
         net.load_state_dict(body, strict=False)
+
+
+@functools.lru_cache(maxsize=64)
+def _digest(path: Path, num_bytes: int, mtime_ns: int) -> str:
+    """SHA-256 of a file as it is now; read once, not once a key."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_state(path: Path) -> dict[str, torch.Tensor]:

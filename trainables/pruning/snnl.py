@@ -108,6 +108,7 @@ class SNNL(Criterion):
     """SNNL-Fair: the mean of the channel's loss over batches of training images."""
 
     name: ClassVar[str]
+    VERSION = 2
     uses_maps = True
 
     class Config(Criterion.Config):
@@ -122,7 +123,9 @@ class SNNL(Criterion):
         anchor_weight: Literal["image", "group"] = "image"
         direction: Literal["lowest", "highest"] = "lowest"
         batch_size: int = Field(128, ge=4)
-        min_group: int = Field(2, ge=2, description="batches with a smaller group are left out")
+        min_group: int = Field(
+            2, ge=2, description="a group with fewer images is left out of the batch"
+        )
         sampling: Literal["stratified", "shuffled", "sequential"] = "stratified"
 
     config: SNNL.Config
@@ -159,11 +162,14 @@ class SNNL(Criterion):
         return batches
 
     def update(self, feature_NCHW: Tensor, group_N: Tensor) -> None:
-        """Add one batch, weighted by its images; batches of one group are left out."""
+        """Add one batch, weighted by its images; what is left with one group says nothing."""
         counts = torch.bincount(group_N, minlength=self.context.num_groups)
-        present = counts[counts > 0]
-        if len(present) < 2 or int(present.min()) < self.config.min_group:
+        # a group with too few images in this batch is left out of it, not the batch
+        large = counts >= self.config.min_group
+        if int(large.sum()) < 2:
             return
+        kept = large[group_N]
+        feature_NCHW, group_N = feature_NCHW[kept], group_N[kept]
         loss_C = snnl_fair(
             feature_NCHW,
             group_N,

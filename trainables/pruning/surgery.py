@@ -70,6 +70,18 @@ def site_module(net: nn.Module, layer: str, site: str) -> nn.Module:
     return after[0] if after and isinstance(after[0], nn.BatchNorm2d) else conv
 
 
+def check_site(net: nn.Module, layer: str, site: str) -> None:
+    """Whether the layer can be cut at the site, before anything is trained.
+
+    Raises:
+        UserError: no such layer, or it has no such site.
+    """
+    site_module(net, layer, site)
+    if site == "block":
+        stage, position, _ = layer.rsplit(".", 2)
+        _next_block(net, stage, int(position), layer)
+
+
 def num_channels(net: nn.Module, layer: str) -> int:
     """Channels the layer has now."""
     return find_layer(net, layer).out_channels

@@ -88,9 +88,8 @@ class Schedule:
         }
         if retry_failed:
             self.settled = {k: s for k, s in self.settled.items() if s == "done"}
-        self.started = set(
-            self.records
-        )  # by this or an earlier start: found in the store means recovered
+        # by this or an earlier start: such a node, found in the store, is recovered, not cached
+        self.started = set(self.records)
         self.running: dict[str, Attempt] = {}
         self.retries: dict[str, int] = {}
         self.stopping: str | None = None

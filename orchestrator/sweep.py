@@ -104,10 +104,17 @@ class Outcome:
 
 
 def run_sweep(
-    spec: SweepSpec, folder: Path, dataset: Dataset, store_uri: str, resources: Resources, budget:
-    Budget, *,
-    retry_failed: bool = False, progress: Progress | None = None, tracking_uri: str = "",
-) -> Outcome:  # fmt: skip
+    spec: SweepSpec,
+    folder: Path,
+    dataset: Dataset,
+    store_uri: str,
+    resources: Resources,
+    budget: Budget,
+    *,
+    retry_failed: bool = False,
+    progress: Progress | None = None,
+    tracking_uri: str = "",
+) -> Outcome:
     """Run or go on with a sweep in ``folder`` until its budget or its space is used up.
 
     Raises:
@@ -168,10 +175,15 @@ def run_sweep(
 
 
 def _drive(
-    schedule: Schedule, first: Attempt, spec: SweepSpec, dataset: Dataset, store: Store, folder:
-    Path,
-    resources: Resources, progress: Progress,
-) -> None:  # fmt: skip
+    schedule: Schedule,
+    first: Attempt,
+    spec: SweepSpec,
+    dataset: Dataset,
+    store: Store,
+    folder: Path,
+    resources: Resources,
+    progress: Progress,
+) -> None:
     import ray
     from ray import tune
 

@@ -34,8 +34,8 @@ def paper() -> SweepSpec:
     """The published procedure (arXiv 2405.08681, as its code runs it): VGG-11, 2 % x 3.
 
     Each deviation from what is right is a switch that can be set back one by one: the split by
-    image, the SNNL's self-pair and order, the mask that leaves the bias alive, and absent rates
-    = 0 (``search.mode``). Seed 121 is the code's.
+    image, the SNNL's self-pair and order, the mask that leaves the bias alive, and rates of absent
+    classes (0 by ``search.mode``). Seed 121 is the code's.
     """
     published = Recipe(epochs=200, batch_size=256, augment=PAPER)
     return SweepSpec(

@@ -95,8 +95,7 @@ class Prune(Spec):
 class Trial(Spec):
     """One point: a backbone, a baseline, a way to prune it, how often (n), and a seed.
 
-    ``n = 0`` is the trained baseline. The trial with n starts from the weights of the trial with n
-    - 1.
+    ``n = 0`` is the trained baseline. The trial with n starts from the weights of the one before.
     """
 
     backbone: part(backbones)  # type: ignore[valid-type]

@@ -11,10 +11,7 @@ from trainables.registry import backbones
 
 @backbones.register("resnet18")
 class ResNet18(Backbone):
-    """ResNet-18 (He et al.
-
-    2016) with its last linear layer replaced.
-    """
+    """ResNet-18 (He et al. 2016) with its last linear layer replaced."""
 
     name: ClassVar[str]
     last_conv = "layer4.1.conv2"

@@ -31,10 +31,10 @@ def snnl_fair(
 ) -> Tensor:
     """Soft nearest neighbour loss of every channel in one batch, under cosine distance.
 
-    ``corrected``: ``-mean_i log(sum_{j != i, s_j = s_i} exp(-d_ij / T) / sum_{j != i} exp(-d_ij /
-    T))`` over the images that share their group with another image of the batch. ``paper``: what
-    the released code computes, the pair (i, i) counted in the numerator only, plus 1e-9, over all
-    images.
+    ``corrected``, with ``w_ij = exp(-d_ij / T)``:
+    ``-mean_i log(sum_{j != i, s_j = s_i} w_ij / sum_{j != i} w_ij)`` over the images that share
+    their group with another image of the batch. ``paper``: what the released code computes, the
+    pair (i, i) counted in the numerator only, plus 1e-9, over all images.
 
     Args:
         feature_NCHW: the channels' maps; the cosine with an all-zero map is 0.
@@ -77,8 +77,8 @@ def snnl_fair(
 def chance_level(group_N: Tensor, *, anchor_weight: Literal["image", "group"] = "image") -> float:
     """What ``snnl_fair`` (corrected) gives a channel that knows nothing of the group.
 
-    ``c = -(1/b') sum_g n_g log((n_g - 1) / (b - 1))`` over groups with n_g >= 2 (b' images); all-
-    constant channels score exactly this (method 1.4).
+    ``c = -(1/b') sum_g n_g log((n_g - 1) / (b - 1))`` over groups with n_g >= 2 (b' images);
+    all-constant channels score exactly this.
     """
     group_N = group_N[group_N >= 0]
     num_NN = (group_N[:, None] == group_N[None, :]).sum(1)

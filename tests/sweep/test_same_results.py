@@ -174,11 +174,11 @@ def test_the_same_command_does_nothing_more(here, space, reference):
     assert_each_node_once(reference.folder)
 
 
-def test_two_drivers_in_one_folder_are_refused(cli, space, reference):
+def test_two_drivers_in_one_folder_are_refused(here, space, reference):
     ledger = Ledger(reference.folder).open()
     try:
         assert is_running(reference.folder)
-        code, document, _ = cli.run(space, reference.folder)
+        code, document = here(space, reference.folder)
     finally:
         ledger.close()
     assert code == 2

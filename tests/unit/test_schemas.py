@@ -157,6 +157,8 @@ def test_the_other_events(tmp_path):
     ledger.append("finished", stopped=schedule.stopping)
     arm = Configuration("vanilla", {"criterion": "snnl"}, 1)
     ledger.append("held", **Proposal(9, {"n": 1}, arm, "random").event())
+    compared = {"random": root.node.key}
+    ledger.append("compared", key=root.node.key, compares_with=compared)
     ledger.append("test_opened", keys=[root.node.key])
     ledger.append("merged", sources=["elsewhere"])
     ledger.close()

@@ -11,6 +11,8 @@ from sweep_runs import SPACE, assert_each_node_once, results, wait_gone, write_s
 
 from orchestrator.records import load_records, read_events
 
+pytestmark = pytest.mark.slow  # real Ray, several drivers: minutes each
+
 PRUNE = {
     "criterion": {"name": "snnl", "temperature": {"choice": [0.1, 1.0]}},
     "ratio": {"choice": [0.1, 0.3]},

@@ -128,8 +128,8 @@ def test_split_by_image_warns_with_the_number_of_straddling_patients() -> None:
 
 @pytest.mark.parametrize("fractions", [(0.5, 0.2, 0.2), (0.8, 0.2, 0.0), (1.2, -0.1, -0.1)])
 def test_fractions_are_checked(fractions: tuple[float, float, float]) -> None:
-    with pytest.raises(UserError, match=r"data\.split\.fractions"):
-        assign_splits(["a", "b"], ["x", "x"], Split(fractions=fractions))
+    with pytest.raises(ValueError, match=r"fractions must be above 0 and sum to 1"):
+        Split(fractions=fractions)
 
 
 def test_column_words() -> None:

@@ -102,6 +102,7 @@ def prepare(path: Path, folder: Folder) -> Path:
         "store": str(path / "store"),
         "device": "cpu",
         "data": {
+            "group_digest": "b" * 64,
             "name": "synthetic",
             "attribute": "tone",
             "classes": ["nv", "mel"],

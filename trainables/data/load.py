@@ -23,7 +23,6 @@ from trainables.data.parse import nearest, parse_data
 from trainables.data.splits import (
     assign_splits,
     check_no_leak,
-    checked_fractions,
     splits_of_column,
 )
 from trainables.errors import UserError
@@ -56,7 +55,6 @@ def load_dataset(
     """
     cache_dir = cache_dir or default_cache_dir()
     if config.split.by != "column":
-        checked_fractions(config.split)
     source = datasets.get(config.name)
     table = _limit(checked_table(source.table(config), config), config)
     _check_malignant(table, config)

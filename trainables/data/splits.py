@@ -41,7 +41,7 @@ def assign_splits(
     Returns:
         int8 N: TRAIN, VALIDATION or TEST.
     """
-    fractions = checked_fractions(split)
+    fractions = split.fractions
     strata = patient_strata(patient_id_N, label_N)
     total = {name: sum(strata.num_images[name].values()) for name in strata.classes}
     num_images = len(patient_id_N)
@@ -66,20 +66,6 @@ def assign_splits(
                 taken[best] += count
     _cover_all_splits(chosen, strata.num_images, strata.labels, split.seed)
     return np.array([chosen[str(patient)] for patient in patient_id_N], dtype=np.int8)
-
-
-def checked_fractions(split: Split) -> tuple[float, float, float]:
-    """The fractions, three positive numbers that sum to 1.
-
-    Raises:
-        UserError: they are not.
-    """
-    if not all(0 < value < 1 for value in split.fractions) or abs(sum(split.fractions) - 1) > 1e-6:
-        shown = ", ".join(f"{value:g}" for value in split.fractions)
-        raise UserError(
-            f"data.split.fractions must be three positive numbers that sum to 1 but got ({shown})"
-        )
-    return split.fractions
 
 
 def patient_hash(seed: int, patient: str) -> str:

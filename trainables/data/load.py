@@ -54,7 +54,6 @@ def load_dataset(
         UserError: anything wrong with files, table, config or splits, before any training.
     """
     cache_dir = cache_dir or default_cache_dir()
-    if config.split.by != "column":
     source = datasets.get(config.name)
     table = _limit(checked_table(source.table(config), config), config)
     _check_malignant(table, config)

@@ -1,8 +1,10 @@
 """The ledger and its projection: whole lines, one driver, the first result holds, FATE, sizes."""
 
 import json
-import multiprocessing
+import subprocess
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ from trainables.errors import UserError
 from trainables.metrics.summary import summarise
 from trainables.store import Store
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 SCHEDULED = {"trial": {"label": "t", "seed": 0}, "parents": [], "compares_with": {}}
 
 
@@ -87,27 +90,30 @@ def test_no_sweep_here(tmp_path):
 # -- lock -------------------------------------------------------------------------------------
 
 
-def _try_to_open(folder, queue):
-    try:
-        Ledger(folder).open().close()
-        queue.put("opened")
-    except UserError as error:
-        queue.put(str(error))
+OPEN = """
+import pathlib, sys
+from orchestrator.records import Ledger
+from trainables.errors import UserError
+
+try:
+    Ledger(pathlib.Path(sys.argv[1])).open()
+except UserError as error:
+    print(error)
+"""
 
 
 def test_one_driver_at_a_time(ledger):
-    """Another process is refused, and takes nothing; it may when this one has gone."""
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    said = []
-    for _ in range(2):
-        other = context.Process(target=_try_to_open, args=(ledger.folder, queue))
-        other.start()
-        said.append(queue.get(timeout=120))
-        other.join(30)
-        ledger.append("retry", key="0") if len(said) == 1 else None
-        ledger.close()
-    assert said == [f"another `fatefront run` is at work in {ledger.folder}", "opened"]
+    """Another process is refused, and changes nothing; who comes when this one has gone may."""
+    ledger.append("retry", key="0")
+    before = ledger.path.read_bytes()
+    said = subprocess.run(
+        [sys.executable, "-c", OPEN, str(ledger.folder)], cwd=REPOSITORY, capture_output=True,
+        text=True, timeout=200, check=True,
+    )  # fmt: skip
+    assert said.stdout.strip() == f"another `fatefront run` is at work in {ledger.folder}"
+    assert ledger.path.read_bytes() == before
+    ledger.close()
+    Ledger(ledger.folder).open().close()
 
 
 def test_whether_a_driver_runs(ledger, tmp_path):

@@ -272,7 +272,7 @@ def test_a_store_from_elsewhere_writes_nowhere_else(shards, tmp_path):
     ("changes", "message"),
     [
         ({"data": DATA.model_copy(update={"num_images": 91})}, "other data "),
-        ({"finetune": {"epochs": 0}}, "other finetune .*epochs: 0, not 1"),
+        ({"finetune": {"epochs": 0, "normalise": "imagenet"}}, "finetune .*epochs: 0, not 1"),
         ({"backbone": {"name": "resnet18", "weights": "imagenet"}}, "other backbone .*imagenet"),
     ],
 )

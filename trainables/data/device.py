@@ -44,8 +44,3 @@ class DeviceData:
         if self._images is not None:
             return self._images[rows.to(self.device, non_blocking=True)]
         return torch.from_numpy(self.dataset.images_NHWC[rows.numpy()]).to(self.device)
-
-
-def resident_bytes() -> int:
-    """GPU memory held by arrays that stay between trials."""
-    return sum(array.numel() for array in _on_gpu.values())

@@ -11,8 +11,6 @@ from sweep_runs import SPACE, assert_each_node_once, results, wait_gone, write_s
 
 from orchestrator.records import load_records, read_events
 
-pytestmark = pytest.mark.slow  # real Ray, several drivers: minutes each
-
 PRUNE = {
     "criterion": {"name": "snnl", "temperature": {"choice": [0.1, 1.0]}},
     "ratio": {"choice": [0.1, 0.3]},
@@ -73,6 +71,7 @@ def tpe(cli, place):
     return space, folder, cli.run(space, folder, "--trials", "6", "--workers", "2")
 
 
+@pytest.mark.slow
 def test_a_sampler_stays_below_its_trials(here, tpe):
     """6 computed trials at most; the same command adds none."""
     space, folder, (code, document, _) = tpe

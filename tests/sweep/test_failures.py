@@ -12,8 +12,6 @@ from sweep_runs import RECIPE, alive, assert_each_node_once, results, write_spac
 
 from orchestrator.records import load_records, read_events
 
-pytestmark = pytest.mark.slow  # real Ray, several drivers: minutes each
-
 HEALTHY = {"criterion": "snnl", "ratio": 0.3, "site": "conv"}
 
 

@@ -21,8 +21,6 @@ from orchestrator.spaces import load_space
 from orchestrator.tree import full_tree
 from trainables.trial_spec import DataIdentity
 
-pytestmark = pytest.mark.slow  # real Ray, several drivers: minutes each
-
 NUM_TRIALS = 14
 """Two roots, so that both workers start at once; each with three arms of two iterations."""
 

@@ -23,6 +23,12 @@ app.add_typer(data_app, name="data")
 Space = Annotated[
     str, typer.Argument(help="A name (quickstart), FILE.py:FUNCTION, or a YAML file.")
 ]
+Data = Annotated[
+    str,
+    typer.Argument(
+        help="A search space, or a data set: '{name: ham10000, root: DIR}'.", metavar="SPACE"
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override one field, dotted."),
@@ -184,6 +190,55 @@ def evaluate(
 
 
 @app.command()
+def tables(
+    folder: Dir,
+    format: Annotated[str, typer.Option(help="md, latex or csv.")] = "md",
+    style: Annotated[
+        str, typer.Option(help="default (ties with the best), or paper (bold best, as published).")
+    ] = "default",
+    split: Annotated[
+        str, typer.Option(help="validation, or test: opens it, and the ledger says so.")
+    ] = "validation",
+    mode: Annotated[
+        str | None, typer.Option(help="corrected or paper; if not given: the sweep's own.")
+    ] = None,
+    reference: Annotated[
+        str, typer.Option(help="Of FATE: vanilla, or own, the root of each chain.")
+    ] = "vanilla",
+    published: Annotated[
+        str, typer.Option(help="Published rows: match, all (also of other data), or none.")
+    ] = "match",
+    to: Annotated[Path | None, typer.Option(help="File to write; if not given: stdout.")] = None,
+    json: Json = False,
+) -> None:
+    """Show a sweep in the layout of the paper's tables, the published rows beside it."""
+    with exit_codes(json):
+        from orchestrator.tables import TableOptions, make_tables, render_tables
+
+        options = TableOptions(
+            format=format, style=style, split=split, mode=mode, reference=reference,
+            published=published,
+        )  # fmt: skip
+        emit(make_tables(folder, options, to), json, render_tables)
+
+
+@app.command()
+def audit(
+    table: Annotated[
+        Path | None,
+        typer.Argument(help="CSV of printed figures; if not given: the paper's own tables."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Recompute every FATE of a printed table and say which does not follow from its figures."""
+    with exit_codes(json):
+        from orchestrator.audit import audit_table
+        from orchestrator.audit_view import render_audit
+
+        emit(audit_table(table), json, render_audit)
+
+
+@app.command()
 def trial(
     spec: Annotated[
         Path, typer.Argument(help="YAML with data, backbone, baseline, prune, n, seed.")
@@ -249,7 +304,7 @@ def merge(
 
 
 @data_app.command()
-def prepare(space: Space, overrides: Overrides = None, json: Json = False) -> None:
+def prepare(space: Data, overrides: Overrides = None, json: Json = False) -> None:
     """Decode all images of a search space's data once, into the array cache."""
     with exit_codes(json):
         from orchestrator.data_verbs import prepare_data, render_prepared
@@ -258,12 +313,65 @@ def prepare(space: Space, overrides: Overrides = None, json: Json = False) -> No
 
 
 @data_app.command()
-def inspect(space: Space, overrides: Overrides = None, json: Json = False) -> None:
+def inspect(
+    space: Data,
+    overrides: Overrides = None,
+    against: Annotated[
+        str | None,
+        typer.Option(help="Another space or data set: which images and lesions are in both."),
+    ] = None,
+    json: Json = False,
+) -> None:
     """Count classes x groups x splits, and warn of what would make a comparison worthless."""
     with exit_codes(json):
         from orchestrator.data_verbs import inspect_data, render_inspected
 
-        emit(inspect_data(space, overrides or (), quiet=json), json, render_inspected)
+        document = inspect_data(space, overrides or (), quiet=json, against=against)
+        emit(document, json, render_inspected)
+
+
+@data_app.command()
+def duplicates(
+    space: Data,
+    to: Annotated[Path, typer.Option(help="CSV to write, which data.duplicates reads.")],
+    overrides: Overrides = None,
+    max_distance: Annotated[
+        int | None, typer.Option(help="Bits of 255 that may differ; if not given: 32.")
+    ] = None,
+    turned: Annotated[
+        bool, typer.Option("--turned", help="Also mirrored and turned copies; slower.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Find images that look alike (perceptual hash) and write them as groups."""
+    with exit_codes(json):
+        from orchestrator.data_duplicates import duplicates_data, render_duplicates
+
+        document = duplicates_data(
+            space, to, overrides or (), max_distance=max_distance, turned=turned, quiet=json
+        )
+        emit(document, json, render_duplicates)
+
+
+@data_app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="isic2019, ham10000, fitzpatrick17k, pad_ufes_20.")],
+    to: Annotated[
+        Path | None, typer.Option(help="Folder; if not given: data/NAME as published.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Fetch at most so many images, to try it out.")
+    ] = None,
+    steps: Annotated[
+        bool, typer.Option("--steps", help="Only say how, for a person with a browser.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Fetch a published data set by the ISIC client, or say how to get it by hand."""
+    with exit_codes(json):
+        from orchestrator.data_fetch import fetch_data, render_fetched
+
+        emit(fetch_data(name, to, limit=limit, steps_only=steps), json, render_fetched)
 
 
 @data_app.command()

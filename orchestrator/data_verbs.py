@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from rich.console import Group
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from orchestrator.console import stderr
 from orchestrator.spaces import load_space
 from trainables.data.base import DataConfig, Dataset
+from trainables.data.parse import parse_data
 from trainables.errors import UserError
 
 
@@ -40,9 +42,27 @@ def _bar() -> Progress:
     return Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal)
 
 
+def data_config(text: str, overrides: Sequence[str] = ()) -> DataConfig:
+    """The data of a search space, or a data set written out in braces: ``{name: ..., ...}``.
+
+    Raises:
+        UserError: no such space or data set, or overrides of a data set in braces.
+    """
+    if not text.lstrip().startswith("{"):
+        config: DataConfig = load_space(text, overrides).data
+        return config
+    if overrides:
+        raise UserError(f"--set overrides a search space; write the field into {text} instead")
+    try:
+        mapping = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"{text} is not a YAML mapping, for example {{name: synthetic}}") from None
+    return parse_data(mapping)
+
+
 def prepare_data(space: str, overrides: Sequence[str], quiet: bool = False) -> dict[str, Any]:
     """Build the array cache of a space's data."""
-    dataset = load_with_bar(load_space(space, overrides).data, quiet)
+    dataset = load_with_bar(data_config(space, overrides), quiet)
     return {
         "name": dataset.name,
         "attribute": dataset.attribute,
@@ -65,18 +85,34 @@ def render_prepared(document: dict[str, Any]) -> Text:
     return Text("\n".join(lines))
 
 
-def inspect_data(space: str, overrides: Sequence[str], quiet: bool = False) -> dict[str, Any]:
-    """Counts and warnings of a space's data."""
+def inspect_data(
+    space: str, overrides: Sequence[str], quiet: bool = False, against: str | None = None
+) -> dict[str, Any]:
+    """Counts and warnings of a space's data, and what it shares with another data set."""
+    from trainables.data.against import compare_ids, rows_of
     from trainables.data.inspect import inspect_dataset
 
-    return inspect_dataset(load_with_bar(load_space(space, overrides).data, quiet))
+    config = data_config(space, overrides)
+    other = rows_of(data_config(against)) if against else None  # its mistakes come first
+    dataset = load_with_bar(config, quiet)
+    report = inspect_dataset(dataset)
+    report["against"] = compare_ids(dataset, other) if other else None
+    return report
 
 
 def render_inspected(document: dict[str, Any]) -> Any:
     """For people."""
     from trainables.data.inspect import render
 
-    return render(document)
+    found = document["against"]
+    if found is None:
+        return render(document)
+    lines = [
+        f"against {found['name']}: {found['num_shared_images']} images and "
+        f"{found['num_shared_patients']} patients or lesions are in both",
+        *(f"warning: {line}" for line in found["warnings"]),
+    ]
+    return Group(render(document), *map(Text, lines))
 
 
 def synthesize_data(to: Path, overrides: Sequence[str], quiet: bool = False) -> dict[str, Any]:

@@ -155,7 +155,8 @@ class _Cost:
         recipe = prune.finetune if prune else node.trial.baseline.training
         num_train = self.num_train or 0
         num_validation = (self.num_images - num_train) / 2
-        images = recipe.epochs * (3 * num_train + num_validation) + self.num_images
+        epochs = 1 if node.trial.kind == "derive" else recipe.epochs  # it trains nothing
+        images = epochs * (3 * num_train + num_validation) + self.num_images
         if prune is not None and prune.cuts and node.role == "treatment":
             images += num_train
         return images * self.flops / self.rate

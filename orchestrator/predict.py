@@ -198,7 +198,11 @@ def _check_named(frame: pd.DataFrame, column: str, option: str, table: Path) -> 
 def _groups(
     frame: pd.DataFrame, group: str | None, model: PortableModel, table: Path
 ) -> np.ndarray | None:
-    """Number of each row's group among the model's, -1 where it is none of them."""
+    """Number of each row's group among the model's; None for a model that reads no groups.
+
+    Raises:
+        UserError: no column, or rows without a group of the model's.
+    """
     if not model.needs_group:
         return None
     if group is None:
@@ -209,7 +213,15 @@ def _groups(
         )
     _check_named(frame, group, "group", table)
     number = {name: position for position, name in enumerate(model.card.groups)}
-    return np.array([number.get(str(value), -1) for value in frame[group]], dtype=np.int64)
+    group_N = np.array([number.get(str(v).strip(), -1) for v in frame[group]], dtype=np.int64)
+    wrong = np.flatnonzero(group_N < 0)
+    if len(wrong):
+        raise UserError(
+            f"group: {len(wrong)} of {len(frame)} rows of {table} have no {group} that the model "
+            f"knows (first: row {wrong[0] + 1}, {str(frame[group].iloc[wrong[0]])!r}; values: "
+            f"{', '.join(model.card.groups)}): correct or leave them out"
+        )
+    return group_N
 
 
 def _batches(

@@ -95,6 +95,28 @@ def open_test(
     Raises:
         UserError: a driver is at work in the folder.
     """
+    opened, problems, num_new = open_records(folder, keys, records, store, dataset, mode)
+    asked = {records[key]["trial"]["configuration"] for key in keys}
+    figures = {
+        name: {"test_num_seeds": len(point.seeds)}
+        | {f"test_{figure}": point.figures.get(figure) for figure in FIGURES}
+        for name, point in aggregate(opened).items()
+        if name in asked
+    }
+    return Opened(figures, problems, len(with_references(keys, records)), num_new)
+
+
+def open_records(
+    folder: Path, keys: Sequence[str], records: Records, store: Store, dataset: Dataset, mode: Mode
+) -> tuple[dict[str, dict[str, Any]], tuple[str, ...], int]:
+    """Records of ``keys`` and their references with test figures where those of validation stood.
+
+    The ledger is written first. Also returns what could not be read, and how many keys are opened
+    for the first time.
+
+    Raises:
+        UserError: a driver is at work in the folder.
+    """
     wanted = with_references(keys, records)
     num_new = record_opening(folder, wanted)
     opened: dict[str, dict[str, Any]] = {}
@@ -107,14 +129,7 @@ def open_test(
     for record in opened.values():
         reference = opened.get(record["compares_with"]["reference"])
         record["fate"] = None if reference is None else _compare(record, reference)
-    asked = {records[key]["trial"]["configuration"] for key in keys}
-    figures = {
-        name: {"test_num_seeds": len(point.seeds)}
-        | {f"test_{figure}": point.figures.get(figure) for figure in FIGURES}
-        for name, point in aggregate(opened).items()
-        if name in asked
-    }
-    return Opened(figures, tuple(problems), len(wanted), num_new)
+    return opened, tuple(problems), num_new
 
 
 def _with_test(

@@ -28,6 +28,7 @@ from trainables.data.base import Dataset
 from trainables.errors import UserError
 from trainables.measurement import measure_node
 from trainables.metrics.fairness import check_mode
+from trainables.node import make_baseline
 from trainables.store import Store
 from trainables.trial import identity
 
@@ -118,8 +119,8 @@ def run_sweep(
     """Run or go on with a sweep in ``folder`` until its budget or its space is used up.
 
     Raises:
-        UserError: another sweep lives here, another driver is at work, or the budget is missing or
-        too small.
+        UserError: another sweep lives here, another driver is at work, the budget is missing or
+        too small, or a baseline cannot be used with this data set.
         KeyboardInterrupt: Ctrl-C; all that was finished is in the ledger.
     """
     prepare()
@@ -129,6 +130,8 @@ def run_sweep(
             "(or search.sampler=grid to run everything)"
         )
     check_mode(spec.search.mode, len(dataset.groups))
+    for corner in spec.corner_trials():
+        make_baseline(corner, dataset)
     progress = progress or Progress()
     resources = resources.resolved(spec.compute.threads)
     store = Store(store_uri)

@@ -26,7 +26,7 @@ from search_spaces.words import (
     to_yaml,
 )  # fmt: skip
 from trainables.errors import UserError
-from trainables.registry import backbones, criteria, datasets
+from trainables.registry import backbones, baselines, criteria, datasets
 from trainables.specs import Spec, part, validate
 from trainables.trial_spec import Compute, Prune, Recipe, Trial
 
@@ -108,34 +108,45 @@ class SweepSpec(Spec):
             for control in self.controls:
                 if not criteria.get(control).is_control:
                     raise UserError(f"controls: {control!r} is not a control arm (none, random)")
-            self.reference_trial(0)
+            used = [self.reference_trial(0).baseline]
             sites: set[tuple[str, str]] = set()
-            for baseline, prune in self._corners():
-                arm = self.trial(baseline, prune, 1, self.seeds[0]).resolved().prune
+            for corner in self.corner_trials():
+                used += [trial.baseline for trial in (corner, *corner.chain[0].parents)]
+                arm = corner.resolved().prune
                 if arm is not None and arm.cuts:
                     sites.add((arm.layer, arm.site))
-            self._check_sites(sites)
+                    kept = (self.data.attribute, *self.data.further_attributes)
+                    criteria.get(arm.criterion.name).check_attributes(arm.criterion, kept)
+            self._check_net(used, sites)
             if self.search.sampler == "grid" and not is_finite([self.baseline, self.prune]):
                 list(enumerate_all([self.baseline, self.prune]))
         except UserError as error:
             raise ValueError(str(error)) from None
         return self
 
-    def _check_sites(self, sites: set[tuple[str, str]]) -> None:
+    def _check_net(self, used: list[Any], sites: set[tuple[str, str]]) -> None:
+        """The backbone has what the baselines need and the sites at which it is cut."""
         import torch
 
-        from trainables.pruning.surgery import check_site
+        from trainables.pruning.layers import check_layers
 
         with torch.device("meta"):
             net = backbones.get(self.backbone.name).construct(self.backbone, 2, None)
+        for config in used:
+            baselines.get(config.name).check_net(config, net)
         for layer, site in sorted(sites):
-            check_site(net, layer, site)
+            check_layers(net, layer, site)
 
     def _corners(self) -> Iterator[tuple[Any, Any]]:
         first_baseline = next(_one_at_a_time(self.baseline))
         first_prune = next(_one_at_a_time(self.prune))
         yield from ((b, first_prune) for b in _one_at_a_time(self.baseline))
         yield from ((first_baseline, p) for p in _one_at_a_time(self.prune))
+
+    def corner_trials(self) -> Iterator[Trial]:
+        """A trial of the first seed for every option of every word, others at their first."""
+        for baseline, prune in self._corners():
+            yield self.trial(baseline, prune, 1, self.seeds[0])
 
     def trial(self, baseline: Any, prune: Any, n: int, seed: int) -> Trial:
         """The trial of a filled baseline and pruning arm; the sweep's recipes fill what they leave

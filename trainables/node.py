@@ -57,7 +57,13 @@ class Clock:
 
 def make_baseline(trial: Trial, dataset: Dataset) -> Baseline:
     """The trial's baseline, told about the data."""
-    task = Task(num_classes=len(dataset.classes), num_groups=len(dataset.groups))
+    names = sorted(set(dataset.coarse))
+    task = Task(
+        num_classes=len(dataset.classes),
+        num_groups=len(dataset.groups),
+        coarse_C=tuple(map(names.index, dataset.coarse)) if names else None,
+        groups=tuple(dataset.groups),
+    )
     baseline = baselines.get(trial.baseline.name)(trial.baseline, task)
     assert isinstance(baseline, Baseline)
     return baseline
@@ -71,8 +77,10 @@ def empty_model(trial: Trial, baseline: Baseline, plan: ChannelPlan) -> Classifi
 
 def with_plan(model: Classifier, baseline: Baseline, plan: ChannelPlan) -> Classifier:
     """The classifier with its baseline's modules, cut to the plan."""
+    baseline.adapt(model)
     model.extra = baseline.extra_modules(model.head.in_features)
     apply_plan(model.net, plan, baseline.feature_heads(model))
+    model.plan = plan
     return model
 
 
@@ -137,7 +145,7 @@ def commit(
             "predictions_sha256": {split: p.digest() for split, p in predictions.items()},
             "num_params": sum(p.numel() for p in model.parameters()),
             "num_masked": num_masked,
-            "flops": count_flops(model, dataset.image_size),
+            "flops": count_flops(model, make_baseline(trial, dataset), dataset.image_size),
             "channels": {
                 layer: [entry["num_channels"], entry["num_channels"] - len(entry["removed"])]
                 for layer, entry in made.plan.items()
@@ -164,9 +172,10 @@ def execution(clock: Clock, device: torch.device, notes: list[str]) -> dict[str,
 
 
 @torch.no_grad()
-def count_flops(model: Classifier, image_size: int) -> int:
-    """Floating point operations (two a multiply-add) of one image's forward pass."""
+def count_flops(model: Classifier, baseline: Baseline, image_size: int) -> int:
+    """Floating point operations (two a multiply-add) of inference on one image."""
     device = next(model.parameters()).device
     with FlopCounterMode(display=False) as counter:
-        model(torch.zeros(1, 3, image_size, image_size, device=device))
+        image = torch.zeros(1, 3, image_size, image_size, device=device)
+        baseline.logits(model, image, torch.zeros(1, dtype=torch.int64, device=device))
     return int(counter.get_total_flops())

@@ -146,12 +146,12 @@ class PortableModel:
 
         Args:
             image_NHWC: uint8.
-            group_N: number of each image's group, -1 where unknown; only for ``needs_group``.
+            group_N: number of each image's group among the card's; read only for ``needs_group``.
             batch_size: images at once.
 
         Raises:
             ValueError: images of another type or size.
-            UserError: the model needs groups and got none.
+            UserError: the model needs groups and got none, or not one of its own for each image.
         """
         import torch
 
@@ -167,8 +167,10 @@ class PortableModel:
                 f"baseline {self.card.trial.baseline.name} needs each image's group to predict "
                 f"(groups: {', '.join(self.card.groups)})"
             )
-        if group_N is None:
+        if group_N is None or not self.needs_group:
             group_N = np.full(len(image_NHWC), -1, dtype=np.int64)
+        else:
+            self._check_groups(np.asarray(group_N), len(image_NHWC))
         parts = [np.zeros((0, len(self.classes)), dtype=np.float32)]
         for start in range(0, len(image_NHWC), batch_size):
             rows = slice(start, start + batch_size)
@@ -176,6 +178,18 @@ class PortableModel:
             group = torch.from_numpy(np.array(group_N[rows], dtype=np.int64)).to(self.device)
             parts.append(self._batch(image, group).float().cpu().numpy())
         return np.concatenate(parts)
+
+    def _check_groups(self, group_N: np.ndarray, num_images: int) -> None:
+        if group_N.shape != (num_images,):
+            raise UserError(f"{num_images} images need as many groups but got {group_N.shape}")
+        names = self.card.groups
+        wrong = group_N[(group_N < 0) | (group_N >= len(names))]
+        if len(wrong):
+            raise UserError(
+                f"baseline {self.card.trial.baseline.name} needs each image's group to predict "
+                f"but {len(wrong)} of {num_images} are unknown (first: {wrong[0]}; groups: "
+                f"0 to {len(names) - 1} for {', '.join(names)})"
+            )
 
     def _batch(self, image_NHWC: Tensor, group_N: Tensor) -> Tensor:
         import torch
@@ -211,7 +225,8 @@ def load_portable(folder: Path | str, device: str = "cpu") -> PortableModel:
     card = read_card(folder)
     weights = _read(folder, WEIGHTS, card.weights_sha256)
     masks = None if card.masks_sha256 is None else _read(folder, MASKS, card.masks_sha256)
-    task = Task(num_classes=len(card.classes), num_groups=len(card.groups))
+    groups = tuple(card.groups)
+    task = Task(num_classes=len(card.classes), num_groups=len(groups), groups=groups)
     baseline = baselines.get(card.trial.baseline.name)(card.trial.baseline, task)
     try:
         model = empty_model(card.trial, baseline, card.plan)

@@ -68,7 +68,10 @@ datasets = Registry(
     "data set",
     "fatefront.datasets",
     {
+        "fitzpatrick17k": "trainables.data.fitzpatrick17k",
         "ham10000": "trainables.data.ham10000",
+        "isic2019": "trainables.data.isic2019",
+        "pad_ufes_20": "trainables.data.pad_ufes_20",
         "synthetic": "trainables.data.synthetic",
         "table": "trainables.data.table",
     },
@@ -83,14 +86,34 @@ backbones = Registry(
     },
 )
 baselines = Registry(
-    "baseline", "fatefront.baselines", {"vanilla": "trainables.baselines.vanilla"}
+    "baseline",
+    "fatefront.baselines",
+    {
+        "adv_conf": "trainables.baselines.adv_conf",
+        "adv_rev": "trainables.baselines.adv_rev",
+        "domain_independent": "trainables.baselines.domain_independent",
+        "fair_adabn": "trainables.baselines.fair_adabn",
+        "fairprune": "trainables.baselines.fairprune",
+        "group_dro": "trainables.baselines.group_dro",
+        "hsic": "trainables.baselines.hsic",
+        "mfd": "trainables.baselines.mfd",
+        "multi_exit": "trainables.baselines.multi_exit",
+        "obd": "trainables.baselines.obd",
+        "vanilla": "trainables.baselines.vanilla",
+    },
 )
 criteria = Registry(
     "criterion",
     "fatefront.criteria",
     {
+        "fairprune": "trainables.pruning.fairprune",
+        "hsic": "trainables.pruning.hsic",
+        "magnitude": "trainables.pruning.magnitude",
         "none": "trainables.pruning.none",
+        "obd": "trainables.pruning.obd",
         "random": "trainables.pruning.random",
+        "skewness": "trainables.pruning.skewness",
         "snnl": "trainables.pruning.snnl",
+        "taylor": "trainables.pruning.taylor",
     },
 )

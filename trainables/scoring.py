@@ -1,68 +1,226 @@
-"""The scoring pass: feature maps of one site over training images, fed to a criterion."""
+"""The scoring pass: what a net puts out over training images, fed to criteria.
+
+Shape legend: N images, C channels, G groups.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from trainables.baselines.base import Baseline
 from trainables.data.base import TRAIN
 from trainables.models.classifier import Classifier
-from trainables.pruning.base import Criterion, ScoringContext, ScoringError
+from trainables.pruning.base import Criterion, ScoringBatch, ScoringContext, ScoringError
+from trainables.pruning.coupling import CoupledParameter, coupled_parameters
+from trainables.pruning.layers import Unit, units
+from trainables.pruning.statistics import Sites
 from trainables.pruning.surgery import num_channels, site_module
 from trainables.registry import criteria
+from trainables.scored_curvature import curvature_of
 from trainables.streams import stream
 from trainables.training import Trainer
 from trainables.trial_spec import Prune
 
 
-@torch.inference_mode()
-def score_channels(model: Classifier, prune: Prune, trainer: Trainer) -> Tensor:
-    """``score_C`` of the layer's channels (CPU float32), in eval mode, without augmentation.
-
-    Raises:
-        ScoringError: the criterion cannot be computed from this data, or a score is not finite.
-    """
-    cls = criteria.get(prune.criterion.name)
-    context = ScoringContext(
-        num_channels=num_channels(model.net, prune.layer),
-        num_groups=len(trainer.data.dataset.groups),
-        generator=stream(trainer.seed, "select", trainer.iteration),
-    )
-    criterion = cls(prune.criterion, context)
-    if criterion.needs_features:
-        _feed(criterion, model, prune, trainer, context)
-    score_C = criterion.score()
-    if not bool(torch.isfinite(score_C).all()):
-        raise ScoringError(
-            f"{cls.name}: {int((~score_C.isfinite()).sum())} channel scores are not finite"
-        )
+def score_channels(
+    model: Classifier, prune: Prune, trainer: Trainer, baseline: Baseline | None = None
+) -> Tensor:
+    """``score_C`` of one layer's channels by one criterion; see ``score_criteria``."""
+    (score_C,) = score_criteria(model, [prune], trainer, baseline)[0].values()
     return score_C
 
 
-def _feed(
-    criterion: Criterion,
+def score_criteria(
     model: Classifier,
-    prune: Prune,
+    prunes: Sequence[Prune],
     trainer: Trainer,
-    context: ScoringContext,
-) -> None:
+    baseline: Baseline | None = None,
+    better_served: Callable[[], int] | None = None,
+) -> list[dict[str, Tensor]]:
+    """Scores of all channels of all layers of each ``Prune``: unit's layer -> CPU float32.
+
+    In eval mode, without augmentation. Criteria that read the same images in the same order share
+    one forward pass a batch (and one backward pass, where one of them reads gradients) over all
+    their layers, and score as they do alone. Where channels of several named layers go together,
+    the score is the mean of what a criterion gives at each of those layers; a criterion that reads
+    weights is asked once, about all of them.
+
+    Args:
+        model: the net that is scored.
+        prunes: resolved; the recipes' ``normalise`` is that of the model.
+        trainer: its seed and iteration are those of the stream ``select``.
+        baseline: its inference gives the loss of gradients and curvature; else the model's own
+            outputs do.
+        better_served: index of the group a baseline of ``privileged: auto`` prefers.
+
+    Raises:
+        ScoringError: a criterion cannot be computed from this data, or a score is not finite.
+    """
     model.eval()
-    train_rows = torch.from_numpy(trainer.data.dataset.indices(TRAIN))
-    group_N = trainer.data.group_N.cpu()[train_rows]
-    caught: list[Tensor] = []
-    site = site_module(model.net, prune.layer, prune.site)
-    handle = site.register_forward_hook(lambda module, args, output: caught.append(output))
-    try:
-        for batch in criterion.scoring_order(prune.criterion, group_N, context.generator):
-            with trainer.autocast():
-                model(trainer.eval_images(prune.finetune, train_rows[batch]))
-            feature_NCHW = caught.pop().float()
-            if feature_NCHW.shape[2] * feature_NCHW.shape[3] == 1 and criterion.uses_maps:
-                trainer.note(
-                    f"feature maps of {prune.layer} are 1 x 1 at image size "
-                    f"{trainer.data.dataset.image_size}: {criterion.name} sees only their signs; "
-                    "larger images or an earlier layer tell channels apart better"
-                )
-            criterion.update(feature_NCHW, group_N[batch].to(feature_NCHW.device))
-    finally:
-        handle.remove()
+    scoring = _Scoring(model, trainer, baseline, better_served)
+    jobs = [scoring.job(prune) for prune in prunes]
+    waiting = [job for job in jobs if _is_fed(job.cls)]
+    while waiting:
+        shared = [job for job in waiting if job.reads_like(waiting[0])]
+        waiting = [job for job in waiting if not job.reads_like(shared[0])]
+        with torch.no_grad():
+            scoring.feed(shared)
+    return [job.scores() for job in jobs]
+
+
+@dataclass
+class _Job:
+    """One ``Prune``: its criterion at each place that it scores."""
+
+    prune: Prune
+    cls: type[Criterion]
+    order: list[Tensor]  # rows of the training split, a batch each; empty where no image is read
+    at: dict[Unit, dict[str, Criterion]]  # unit -> layer -> criterion
+
+    def reads_like(self, other: _Job) -> bool:
+        """Whether both read the same images in the same batches."""
+        return (
+            self.prune.finetune.normalise == other.prune.finetune.normalise
+            and len(self.order) == len(other.order)
+            and all(torch.equal(a, b) for a, b in zip(self.order, other.order, strict=True))
+        )
+
+    def places(self) -> Iterator[tuple[str, str, Criterion]]:
+        """(layer, site, criterion) of every place."""
+        for unit, members in self.at.items():
+            for layer, criterion in members.items():
+                yield layer, unit.site, criterion
+
+    def scores(self) -> dict[str, Tensor]:
+        """Unit's layer -> score_C."""
+        found = {}
+        for unit, members in self.at.items():
+            each = [criterion.score() for criterion in members.values()]
+            score_C = each[0] if len(each) == 1 else torch.stack(each).mean(0)
+            num_bad = int((~score_C.isfinite()).sum())
+            if num_bad:
+                raise ScoringError(f"{self.cls.name}: {num_bad} channel scores are not finite")
+            found[unit.layer] = score_C
+        return found
+
+
+class _Scoring:
+    """The model, its images, and what criteria are told of them."""
+
+    def __init__(
+        self,
+        model: Classifier,
+        trainer: Trainer,
+        baseline: Baseline | None,
+        better_served: Callable[[], int] | None,
+    ) -> None:
+        self.model, self.trainer, self.baseline = model, trainer, baseline
+        self.better_served = better_served
+        rows, group_N = torch.from_numpy(trainer.data.dataset.indices(TRAIN)), trainer.data.group_N
+        if baseline is not None and baseline.needs_group_at_inference:
+            rows = rows[group_N.cpu()[rows] >= 0]  # such a net has no answer to the others
+        self.train_rows, self.group_N = rows, group_N.cpu()[rows]
+
+    def job(self, prune: Prune) -> _Job:
+        """The criterion of a ``Prune`` at each place, told what its class asks for."""
+        cls = criteria.get(prune.criterion.name)
+        dataset, net = self.trainer.data.dataset, self.model.net
+        generator = stream(self.trainer.seed, "select", self.trainer.iteration)
+        where = units(net, prune.layer, prune.site)
+        weights: dict[Unit, tuple[CoupledParameter, ...]] = {}
+        if cls.needs_weights:
+            heads = self.baseline.feature_heads(self.model) if self.baseline else ()
+            weights = {u: coupled_parameters(self.model, u.layer, u.site, heads) for u in where}
+        curvature = None
+        if cls.needs_curvature:
+            if self.baseline is None:
+                raise ValueError(f"{cls.name} needs the baseline: its loss is curved")
+            curvature = curvature_of(
+                self.model,
+                self.baseline,
+                {each.name: each.value for unit in weights.values() for each in unit},
+                self.trainer,
+                self.train_rows,
+                prune.finetune,
+                generator,
+            )
+
+        def made(unit: Unit, layer: str) -> Criterion:
+            context = ScoringContext(
+                num_channels=num_channels(net, layer),
+                num_groups=len(dataset.groups),
+                generator=generator,
+                attribute=dataset.attribute,
+                groups=dataset.groups,
+                weights=weights.get(unit, ()),
+                curvature=curvature,
+                better_served=self.better_served,
+            )
+            criterion = cls(prune.criterion, context)
+            assert isinstance(criterion, Criterion)
+            return criterion
+
+        order = []
+        if _is_fed(cls):
+            order = cls.scoring_order(prune.criterion, self.group_N, generator)
+        layers = {u: u.members if _is_fed(cls) else (u.layer,) for u in where}
+        at = {u: {layer: made(u, layer) for layer in layers[u]} for u in where}
+        return _Job(prune, cls, order, at)
+
+    def feed(self, jobs: list[_Job]) -> None:
+        """One pass over the images that all the jobs read."""
+        data, recipe = self.trainer.data, jobs[0].prune.finetune
+        with_gradients = any(job.cls.needs_gradients for job in jobs)
+        name_of = {module: name for name, module in self.model.net.named_modules()}
+        places = [
+            (layer, name_of[site_module(self.model.net, layer, site)], criterion)
+            for job in jobs
+            for layer, site, criterion in job.places()
+        ]
+        modules = {name: self.model.net.get_submodule(name) for _, name, _ in places}
+        with Sites(modules) as sites:
+            for batch in jobs[0].order:
+                rows = self.train_rows[batch]
+                on_device = rows.to(data.device)
+                label_N, group_N = data.label_N[on_device], data.group_N[on_device]
+                image_NCHW = self.trainer.eval_images(recipe, rows)
+                gradient = {}
+                if with_gradients:
+                    logits_NK = partial(self._logits, image_NCHW, group_N)
+                    gradient = sites.run_with_gradients(logits_NK, label_N)
+                else:
+                    sites.run(partial(self._outputs, image_NCHW, group_N))
+                further = {name: value_N[on_device] for name, value_N in data.further.items()}
+                for layer, name, criterion in places:
+                    feature_NCHW = sites.output[name].float()
+                    self._note_one_pixel(layer, feature_NCHW, criterion)
+                    own = gradient[name].float() if criterion.needs_gradients else None
+                    criterion.update(
+                        ScoringBatch(feature_NCHW, own, label_N, group_N, further=further)
+                    )
+
+    def _outputs(self, image_NCHW: Tensor, group_N: Tensor) -> Tensor:
+        with self.trainer.autocast():
+            outputs: Tensor = self.model(image_NCHW, group_N)
+        return outputs
+
+    def _logits(self, image_NCHW: Tensor, group_N: Tensor) -> Tensor:
+        if self.baseline is None:
+            return self._outputs(image_NCHW, group_N)
+        with self.trainer.autocast():
+            return self.baseline.logits(self.model, image_NCHW, group_N)
+
+    def _note_one_pixel(self, layer: str, feature_NCHW: Tensor, criterion: Criterion) -> None:
+        note = criterion.one_pixel_note()
+        if feature_NCHW.shape[2] * feature_NCHW.shape[3] == 1 and note:
+            size = self.trainer.data.dataset.image_size
+            self.trainer.note(f"feature maps of {layer} are 1 x 1 at image size {size}: {note}")
+
+
+def _is_fed(cls: type[Criterion]) -> bool:
+    return cls.needs_features or cls.needs_gradients

@@ -7,7 +7,7 @@ epoch).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +20,7 @@ from trainables.data.augment import apply_eval, apply_train, draw, normalisation
 from trainables.data.base import TRAIN, VALIDATION
 from trainables.data.device import DeviceData
 from trainables.models.classifier import Classifier
+from trainables.sampling import class_grouped
 from trainables.streams import stream, stream_seed
 from trainables.trial_spec import Compute, Recipe
 
@@ -86,6 +87,8 @@ class Trainer:
                     break
         if best is not None:
             model.load_state_dict(best)
+        for text in baseline.notes(curves):
+            self.note(text)
         return curves
 
     def _epoch(
@@ -144,6 +147,9 @@ class Trainer:
         dataset = self.data.dataset
         rows = torch.from_numpy(dataset.indices(TRAIN))
         generator = stream(self.seed, "order", self.iteration, epoch)
+        if recipe.sampling == "class_grouped":
+            label_N = dataset.label_N[rows]
+            return [rows[b] for b in class_grouped(label_N, recipe.batch_size, generator)]
         if recipe.sampling == "natural":
             order = rows[torch.randperm(len(rows), generator=generator)]
         else:
@@ -156,17 +162,6 @@ class Trainer:
         if len(batches) > 1 and len(batches[-1]) < recipe.batch_size:
             batches.pop()
         return batches
-
-    def train_batches(self, recipe: Recipe) -> Iterator[Batch]:
-        """The training split once, in order, not augmented (for baselines that derive)."""
-        for rows in torch.from_numpy(self.data.dataset.indices(TRAIN)).split(recipe.batch_size):
-            on_device = rows.to(self.data.device)
-            yield Batch(
-                image_NCHW=self.eval_images(recipe, rows),
-                label_N=self.data.label_N[on_device],
-                group_N=self.data.group_N[on_device],
-                progress=0.0,
-            )
 
     def _validate(
         self, model: Classifier, baseline: Baseline, recipe: Recipe, epoch: int

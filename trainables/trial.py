@@ -6,16 +6,19 @@ computed again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.baselines.base import Baseline, Batch, cross_entropy
+from trainables.baselines.base import Baseline, Batch
 from trainables.data.base import SPLITS, Dataset
 from trainables.data.device import DeviceData
+from trainables.deriving import training_images
+from trainables.metrics.groups import group_scores
 from trainables.models.classifier import Classifier
 from trainables.node import (
     CURVES,
@@ -31,14 +34,15 @@ from trainables.node import (
     to_device,
     with_plan,
 )
-from trainables.predictions import split_predictions
+from trainables.predictions import FILES, Predictions, split_counts, split_predictions
+from trainables.pruning.base import ScoringError
 from trainables.pruning.remove import choose, remove
-from trainables.registry import backbones
-from trainables.scoring import score_channels
+from trainables.registry import backbones, criteria
+from trainables.scoring import score_criteria
 from trainables.store import Store
 from trainables.streams import stream
 from trainables.training import Trainer
-from trainables.trial_spec import DataIdentity, Trial, node_key
+from trainables.trial_spec import DataIdentity, Prune, Trial, node_key
 
 Report = Callable[[str, int, int], None]
 
@@ -63,11 +67,14 @@ def run_trial(
     Raises:
         TrainingError, ScoringError: this trial cannot be computed; it would fail again.
         StoreError: a parent's weights are damaged.
+        UserError: the baseline cannot be used with this data set.
     """
     key = node_key(trial, identity(dataset))
     node = store.node(key)
     if node is not None:
         return node
+    baseline = make_baseline(trial, dataset)  # refuses unfit data before anything is trained
+    _check_criterion(trial, dataset)
     torch.set_num_threads(trial.compute.threads)
     parents: Parents = []
     for parent in trial.parents:
@@ -81,7 +88,7 @@ def run_trial(
     data = DeviceData(dataset, torch.device(device))
     trainer = Trainer(data, trial.compute, trial.seed, trial.n)
     clock.lap("data")
-    step = _Step(trial, parents, make_baseline(trial, dataset), trainer, store, clock, report)
+    step = _Step(trial, parents, baseline, trainer, store, clock, report)
     made = step.prune() if trial.n else step.train()
     made.model.eval()
     recipe = trial.prune.finetune if trial.prune else trial.baseline.training
@@ -133,9 +140,11 @@ class _Step:
         baseline.begin(model, sources)
         curves: list[dict[str, float]] = []
         if baseline.derives:
+            source = make_baseline(self.parents[0][0], self.trainer.data.dataset)
+            images = training_images(self.trainer, trial.baseline.training, sources[0], source)
             model.load_state_dict(sources[0].state_dict())
-            batches = list(self.trainer.train_batches(trial.baseline.training))
-            baseline.derive(model, batches)
+            model.masks = {n: mask.to(self.device) for n, mask in sources[0].masks.items()}
+            baseline.derive(model, images)
             self.clock.lap("derive")
         else:
             curves = self.trainer.fit(model, baseline, trial.baseline.training, self.report)
@@ -151,15 +160,14 @@ class _Step:
         made = Made(to_device(model, self.device), node["plan"])
         self.clock.lap("load")
         if prune.cuts:
-            score_C = score_channels(made.model, prune, self.trainer)
+            (scores,) = score_criteria(
+                made.model, [prune], self.trainer, self.baseline, self._better_served
+            )
             self.clock.lap("score")
-            removed = choose(prune, made.plan, score_C)
-            made.files[SCORES] = {
-                "layer": prune.layer,
-                "score": score_C.tolist(),
-                "removed": removed,
-            }
+            removed = choose(prune, made.plan, scores)
+            made.files[SCORES] = _scores_document(prune, scores, removed)
             made.plan = remove(made.model, prune, made.plan, removed, self.baseline)
+            made.model.plan = made.plan
             made.model = to_device(made.model, self.device)
             self.clock.lap("surgery")
         self.baseline.begin(made.model, self._sources(sources))
@@ -168,6 +176,27 @@ class _Step:
         made.files[CURVES] = self.trainer.fit(made.model, loss, prune.finetune, self.report)
         self.clock.lap("train")
         return made
+
+    def _better_served(self) -> int:
+        """The group with the highest validation macro F1 of the chain's root, of equal ones the
+        first.
+
+        Raises:
+            ScoringError: no validation image of a known group.
+        """
+        root, dataset = self.trial.chain[0], self.trainer.data.dataset
+        document = run_trial(root, dataset, self.store, device=str(self.device))
+        stored = Predictions.from_bytes(self.store.read(document["key"], FILES["validation"]))
+        f1_G = group_scores(split_counts(dataset, "validation", stored)).f1_G
+        if np.isnan(f1_G).all():
+            raise ScoringError("no validation image of a known group to compare F1 by")
+        best = int(np.nanargmax(f1_G))
+        told = ", ".join(f"{g} {f1:.4f}" for g, f1 in zip(dataset.groups, f1_G, strict=True))
+        self.trainer.note(
+            f"privileged group is {dataset.groups[best]} (validation macro F1 of the trained "
+            f"baseline: {told})"
+        )
+        return best
 
     def _sources(self, parents: Parents) -> list[Classifier]:
         """Models of the sources on the device, in eval mode."""
@@ -179,6 +208,31 @@ class _Step:
         return models
 
 
+def _check_criterion(trial: Trial, dataset: Dataset) -> None:
+    """Whether the criterion can be computed on this data, before anything is trained.
+
+    Raises:
+        UserError: it cannot.
+    """
+    if trial.prune is None:
+        return
+    config = trial.prune.criterion
+    cls = criteria.get(config.name)
+    cls.check_attributes(config, (dataset.attribute, *dataset.further))
+    cls.check_groups(config, dataset.groups)
+
+
+def _scores_document(
+    prune: Prune, scores: Mapping[str, Tensor], removed: Mapping[str, list[int]]
+) -> dict[str, Any]:
+    """What ``scores.json`` holds: of one layer, or of each."""
+    each = [
+        {"layer": layer, "score": score_C.tolist(), "removed": removed[layer]}
+        for layer, score_C in scores.items()
+    ]
+    return {"layer": prune.layer, "layers": each} if prune.several else each[0]
+
+
 class _CrossEntropy(Baseline):
     """Fine-tuning with plain cross-entropy; inference stays the baseline's."""
 
@@ -187,8 +241,7 @@ class _CrossEntropy(Baseline):
         self._baseline = baseline
 
     def loss(self, model: Classifier, batch: Batch) -> Tensor:
-        logits_NK = self._baseline.logits(model, batch.image_NCHW, batch.group_N)
-        return cross_entropy(logits_NK, batch.label_N)
+        return self._baseline.plain_cross_entropy(model, batch)
 
     def logits(self, model: Classifier, image_NCHW: Tensor, group_N: Tensor) -> Tensor:
         return self._baseline.logits(model, image_NCHW, group_N)

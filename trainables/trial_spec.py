@@ -42,7 +42,7 @@ class Recipe(Spec):
     schedule: Literal["constant", "step", "cosine"] = "step"
     step_size: int = Field(100, ge=1, description="epochs between two decays of `step`")
     gamma: float = Field(0.1, gt=0, le=1, description="factor of one decay of `step`")
-    sampling: Literal["natural", "class", "group", "class_group"] = "class"
+    sampling: Literal["natural", "class", "group", "class_group", "class_grouped"] = "class"
     augment: Augment = Augment()
     normalise: Literal["none", "imagenet"] = "none"
     early_stopping: EarlyStopping | None = None
@@ -68,13 +68,38 @@ class Compute(Spec):
         return self.model_copy(update={"precision": precision})
 
 
+SEVERAL_FLOOR = 0.1
+"""Default of ``Prune.floor`` where several layers are pruned."""
+
+
+def is_several(layer: str) -> bool:
+    """Whether ``Prune.layer`` stands for more than one layer."""
+    return layer == "all" or "," in layer
+
+
 class Prune(Spec):
-    """One pruning iteration: score the channels of a layer, remove a share of them, fine-tune."""
+    """One pruning iteration: score the channels of one or several layers, remove a share of them,
+    fine-tune.
+    """
 
     criterion: part(criteria)  # type: ignore[valid-type]
     ratio: float = Field(0.02, description="share of the layer's original channels per iteration")
-    layer: str = "last"
+    layer: str = Field(
+        "last", description="a convolution, `last`, several as a list or with commas, or `all`"
+    )
     site: Literal["auto", "conv", "block", "group"] = "auto"
+    floor: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="share of each layer's original channels that always stays, and never less "
+        f"than one channel; by default {SEVERAL_FLOOR} with several layers, else 0",
+    )
+    ranking: Literal["per_layer", "global"] = Field(
+        "per_layer",
+        description="`global`: as many channels in all, the lowest z-scores (within each layer) "
+        "of all layers",
+    )
     surgery: Literal["cut", "weight_mask"] = "cut"
     finetune: Recipe = Recipe()
     finetune_loss: Literal["baseline", "cross_entropy"] = "baseline"
@@ -85,6 +110,30 @@ class Prune(Spec):
         if not 0 < value < 1:
             raise ValueError(f"prune ratio must be in (0, 1) but got {value}")
         return value
+
+    @field_validator("layer", mode="before")
+    @classmethod
+    def _layers(cls, value: Any) -> Any:
+        """A list of names becomes their names with commas."""
+        if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value):
+            value = ",".join(value)
+        if isinstance(value, str):
+            value = ",".join(name.strip() for name in value.split(","))
+            if not all(value.split(",")):
+                raise ValueError(f"prune layer: a name is empty in {value!r}")
+        return value
+
+    @property
+    def several(self) -> bool:
+        """Whether more than one layer is meant."""
+        return is_several(self.layer)
+
+    @property
+    def share_kept(self) -> float:
+        """The floor, by default that of one or of several layers."""
+        if self.floor is not None:
+            return self.floor
+        return SEVERAL_FLOOR if self.several else 0.0
 
     @property
     def cuts(self) -> bool:
@@ -157,13 +206,18 @@ class Trial(Spec):
     def _resolved_prune(self, prune: Prune) -> Prune:
         if prune.cuts:
             backbone = backbones.get(self.backbone.name)
-            layer = backbone.last_conv if prune.layer == "last" else prune.layer
-            site = prune.site if prune.site != "auto" else backbone.default_site
-            change: dict[str, Any] = {"layer": layer, "site": site}
+            layer = backbone.resolved_layer(self.backbone, prune.layer)
+            prune = prune.model_copy(update={"layer": layer})
+            auto = "group" if prune.several else backbone.default_site
+            change: dict[str, Any] = {"site": prune.site if prune.site != "auto" else auto}
+            if prune.several:
+                change["floor"] = prune.share_kept
+            else:
+                change |= {"ranking": "per_layer", "floor": prune.floor or None}
         else:
-            ignored = ("ratio", "layer", "site", "surgery")
+            ignored = ("ratio", "layer", "site", "surgery", "floor", "ranking")
             change = {name: Prune.model_fields[name].default for name in ignored}
-        if baselines.get(self.baseline.name).plain_loss:
+        if baselines.get(self.baseline.name).loss_is_plain(self.baseline):
             change["finetune_loss"] = Prune.model_fields["finetune_loss"].default
         return prune.model_copy(update=change | {"finetune": prune.finetune.resolved()})
 

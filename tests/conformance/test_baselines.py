@@ -11,6 +11,7 @@ from trainables.baselines.base import Baseline, Batch, cross_entropy
 from trainables.baselines.vanilla import Vanilla
 from trainables.conformance import NotConforming
 from trainables.conformance import baselines as kit
+from trainables.deriving import TrainingImages
 from trainables.models.classifier import Classifier
 from trainables.registry import baselines
 from trainables.specs import Spec
@@ -87,7 +88,7 @@ class _Zeroed(Vanilla):
     def sources(cls, config: Spec) -> tuple[Spec, ...]:
         return (Vanilla.Config(),)
 
-    def derive(self, model: Classifier, batches: list[Batch]) -> None:
+    def derive(self, model: Classifier, images: TrainingImages) -> None:
         mask = torch.ones_like(model.head.weight)
         mask[:, ::2] = 0
         model.masks["net.fc.weight"] = mask

@@ -1,5 +1,6 @@
 """Every registered criterion through the kit; the kit against criteria that break a promise."""
 
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import pytest
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from trainables.conformance import NotConforming
 from trainables.conformance import criteria as kit
-from trainables.pruning.base import Criterion
+from trainables.pruning.base import Criterion, ScoringBatch
 from trainables.registry import criteria
 from trainables.specs import Spec
 
@@ -24,6 +25,14 @@ OPTIONS = [
     },
     {"name": "snnl", "temperature": 0.05, "anchor_weight": "group", "direction": "highest"},
     {"name": "snnl", "sampling": "shuffled", "batch_size": 32, "min_group": 3},
+    {"name": "snnl", "distance": "euclidean", "condition": "class"},
+    {"name": "snnl", "distance": "euclidean", "scale": "mean", "batch_size": 48},
+    {"name": "snnl", "attributes": {"group": 1.0, kit.FURTHER: 0.5}},
+    {"name": "magnitude", "norm": "l2", "fold_norm": True},
+    {"name": "skewness", "over": "all", "direction": "highest"},
+    {"name": "hsic", "maps": "flat", "bandwidth": 0.5, "batch_size": 32},
+    {"name": "fairprune", "beta": 0.8, "privileged": "group 1", "balance": False},
+    {"name": "fairprune", "group_weights": {"group 0": 1.0, "group 1": -0.2}},
 ]
 CONFIGS = [{"name": name} for name in criteria.names() if not name.startswith("broken")] + OPTIONS
 
@@ -44,8 +53,8 @@ class _Variance(Criterion):
         super().__init__(config, context)
         self.total_C = torch.zeros(context.num_channels, dtype=torch.float64)
 
-    def update(self, feature_NCHW: Tensor, group_N: Tensor) -> None:
-        self.total_C += feature_NCHW.square().double().sum((0, 2, 3))
+    def update(self, batch: ScoringBatch) -> None:
+        self.total_C += batch.feature_NCHW.square().double().sum((0, 2, 3))
 
     def score(self) -> Tensor:
         return self.total_C.float()
@@ -63,8 +72,9 @@ class _NotANumber(_Variance):
 
 
 class _ReadsGroup(_Variance):
-    def update(self, feature_NCHW: Tensor, group_N: Tensor) -> None:
-        super().update(feature_NCHW[group_N == 1], group_N)
+    def update(self, batch: ScoringBatch) -> None:
+        known = replace(batch, feature_NCHW=batch.feature_NCHW[batch.group_N == 1])
+        super().update(known)
 
 
 class _OrdersByGroup(_Variance):
@@ -76,8 +86,8 @@ class _OrdersByGroup(_Variance):
 
 
 class _LastBatchWins(_Variance):
-    def update(self, feature_NCHW: Tensor, group_N: Tensor) -> None:
-        self.total_C = feature_NCHW.square().double().sum((0, 2, 3))
+    def update(self, batch: ScoringBatch) -> None:
+        self.total_C = batch.feature_NCHW.square().double().sum((0, 2, 3))
 
 
 class _GlobalRandom(_Variance):
@@ -91,8 +101,8 @@ class _OneScore(_Variance):
 
 
 class _WritesIntoMaps(_Variance):
-    def update(self, feature_NCHW: Tensor, group_N: Tensor) -> None:
-        feature_NCHW += 1
+    def update(self, batch: ScoringBatch) -> None:
+        batch.feature_NCHW.add_(1)
 
 
 class _ByPosition(_Variance):

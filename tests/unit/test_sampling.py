@@ -1,4 +1,7 @@
-"""Class-balanced sampling knows the training split and nothing else."""
+"""How often each image is drawn under each sampling; other splits do not matter."""
+
+import dataclasses
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -57,3 +60,59 @@ def test_groups_are_balanced_and_unknown_ones_left_out() -> None:
     group_N = torch.from_numpy(data.group_N)[epochs(data, "group")]
     assert int((group_N < 0).sum()) == 0
     assert float(group_N.float().mean()) == pytest.approx(0.5, abs=0.03)
+
+
+def interleaved() -> Dataset:
+    """Every other image is for training; of these some have no known group."""
+    data = dataset(np.tile([0, 1, 1], 30))
+    place = np.random.default_rng(0).permutation(len(data.label_N))
+    columns = ("images_NHWC", "label_N", "group_N", "split_N", "image_id_N", "patient_id_N")
+    moved = {name: getattr(data, name)[place] for name in columns}
+    moved["group_N"][np.flatnonzero(moved["split_N"] == 0)[::9]] = -1
+    return dataclasses.replace(data, **moved)
+
+
+CELLS = {
+    "natural": lambda label, group: 0,
+    "class": lambda label, group: label,
+    "group": lambda label, group: group if group >= 0 else None,
+    "class_group": lambda label, group: (label, group) if group >= 0 else None,
+}
+
+
+@pytest.mark.parametrize("sampling", CELLS)
+def test_cells_are_drawn_alike_and_images_alike_within_a_cell(sampling: str) -> None:
+    data = interleaved()
+    cell: dict[int, object] = {}
+    for row in np.flatnonzero(data.split_N == 0).tolist():
+        cell[row] = CELLS[sampling](int(data.label_N[row]), int(data.group_N[row]))
+    sizes = Counter(c for c in cell.values() if c is not None)
+    assert len(sizes) == {"natural": 1, "class": 2, "group": 2, "class_group": 4}[sampling]
+    rows = epochs(data, sampling)
+    drawn = Counter(rows.tolist())
+    assert set(drawn) <= {row for row, c in cell.items() if c is not None}
+    for row, c in cell.items():
+        p = 1 / (len(sizes) * sizes[c]) if c is not None else 0.0
+        expected, sd = len(rows) * p, (len(rows) * p * (1 - p)) ** 0.5
+        assert abs(drawn[row] - expected) <= 4.5 * sd, (row, c)  # 1 in 1,000 tests by chance
+    if sampling in ("natural", "class"):  # images of unknown group are trained on
+        assert sum(drawn[row] for row in cell if data.group_N[row] < 0) > 0
+
+
+def test_natural_sampling_is_a_new_permutation_each_epoch() -> None:
+    data = interleaved()
+    recipe = Recipe(batch_size=30, sampling="natural")
+
+    def order(seed: int, iteration: int, epoch: int) -> list[int]:
+        trainer = Trainer(DeviceData(data, torch.device("cpu")), Compute(), seed, iteration)
+        batches = trainer.batches(recipe, epoch)
+        assert [len(rows) for rows in batches] == [30, 30, 30]  # ten images are left for next time
+        return torch.cat(batches).tolist()
+
+    train = set(np.flatnonzero(data.split_N == 0).tolist())
+    orders = [order(0, 0, 0), order(0, 0, 1), order(0, 1, 0), order(1, 0, 0)]
+    for each in orders:
+        assert len(set(each)) == 90
+        assert set(each) < train
+    assert len({tuple(each) for each in orders}) == 4
+    assert order(0, 0, 0) == orders[0]

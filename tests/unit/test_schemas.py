@@ -38,7 +38,7 @@ REGISTRY = Registry().with_resources(
 )
 VERBS = (
     "run", "plan", "status", "export", "evaluate", "trial", "predict", "merge", "data_prepare",
-    "data_inspect", "data_synthesize",
+    "data_inspect", "data_duplicates", "data_fetch", "data_synthesize", "tables", "audit",
 )  # fmt: skip
 OTHERS = ("error", "event", "record", "manifest", "node", "front", "model")
 
@@ -182,6 +182,9 @@ def test_verbs_about_a_sweep(sweep, tmp_path):
     check("front", without_export_columns(json.loads((tmp_path / "out/front.json").read_text())))
     for model in exported["models"]:
         check("model", json.loads((Path(model["path"]) / "model.json").read_text()))
+    tables = answer("tables", sweep, "--published", "all")
+    check("tables", tables)
+    assert len(tables["rows"]) == status["num_done"]  # one seed
     merged = answer("merge", sweep, "--out", tmp_path / "merged", "--no-weights")
     check("merge", merged)
     for event in lines_of(tmp_path / "merged/events.jsonl"):
@@ -236,6 +239,12 @@ def test_data_verbs(tmp_path, monkeypatch):
     check("data_inspect", inspected)
     counts = inspected["counts"].values()
     assert sum(sum(g.values()) for split in counts for g in split.values()) == 30
+    compared = answer("data", "inspect", *small, "--against", "{name: synthetic, num_images: 40}")
+    check("data_inspect", compared)
+    assert compared["against"]["num_shared_images"] == 30  # a set grows at its end
+    found = answer("data", "duplicates", *small, "--to", tmp_path / "same.csv")
+    check("data_duplicates", found)
+    check("data_fetch", answer("data", "fetch", "pad_ufes_20"))
     written = answer(
         "data", "synthesize", tmp_path / "s", "--set", "num_images=5", "--set", "image_size=16"
     )
@@ -254,6 +263,10 @@ def test_evaluate(tmp_path, reference):
     document = answer("evaluate", tmp_path / "ours.csv", "--patient", "person", *more)
     check("evaluate", document)
     assert (document["tag"] is not None) is reference
+
+
+def test_audit():
+    check("audit", answer("audit"))
 
 
 def test_errors():

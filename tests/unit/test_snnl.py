@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainables.pruning.base import ScoringContext, ScoringError, lowest
+from trainables.pruning.base import ScoringBatch, ScoringContext, ScoringError, lowest
 from trainables.pruning.snnl import PAPER, PAPER_EPS, SNNL, chance_level, snnl_fair
 
 torch.set_num_threads(1)
@@ -152,6 +152,10 @@ def criterion(num_channels: int, num_groups: int = 2, **options: object) -> SNNL
     return SNNL(SNNL.Config(**options), context)
 
 
+def feed(fed: SNNL, feature_NCHW: Tensor, group_N: Tensor) -> None:
+    fed.update(ScoringBatch(feature_NCHW, None, torch.zeros_like(group_N), group_N))
+
+
 def batches() -> list[tuple[Tensor, Tensor]]:
     generator = torch.Generator().manual_seed(7)
     sizes = ([0, 1] * 5, [0, 0, 0, 1, 1, 1], [0, 0, 1, 1, 0, 0, 0, 0])
@@ -161,7 +165,7 @@ def batches() -> list[tuple[Tensor, Tensor]]:
 def test_score_is_the_mean_over_batches_weighted_by_images() -> None:
     fed = criterion(4, temperature=0.5)
     for feature_NCHW, group_N in batches():
-        fed.update(feature_NCHW, group_N)
+        feed(fed, feature_NCHW, group_N)
     expected = [0.0] * 4
     for feature_NCHW, group_N in batches():
         groups = group_N.tolist()
@@ -185,7 +189,7 @@ def test_paper_options_give_the_released_computation() -> None:
     assert [batch.tolist() for batch in order] == [[0, 1, 2, 3], [4, 5, 6, 7]]
     feature_NCHW = torch.randn(10, 4, 2, 2, generator=torch.Generator().manual_seed(3))
     for batch in order:
-        fed.update(feature_NCHW[batch], group_N[batch])
+        feed(fed, feature_NCHW[batch], group_N[batch])
     maps_CNP = feature_NCHW.flatten(2).transpose(0, 1).double()
     expected = [
         sum(
@@ -201,8 +205,8 @@ def test_a_constant_channel_scores_one_after_normalising_and_highest_is_the_nega
     fed, inverted = criterion(4), criterion(4, direction="highest")
     for feature_NCHW, group_N in batches():
         feature_NCHW[:, 0] = 1
-        fed.update(feature_NCHW, group_N)
-        inverted.update(feature_NCHW, group_N)
+        feed(fed, feature_NCHW, group_N)
+        feed(inverted, feature_NCHW, group_N)
     assert fed.score()[0].item() == pytest.approx(1, abs=1e-5)
     assert torch.equal(inverted.score(), -fed.score())
 
@@ -210,13 +214,13 @@ def test_a_constant_channel_scores_one_after_normalising_and_highest_is_the_nega
 def test_batches_without_two_groups_are_left_out_and_alone_they_are_an_error() -> None:
     (feature_NCHW, group_N), *_ = batches()
     fed = criterion(4, min_group=3)
-    fed.update(feature_NCHW, torch.zeros_like(group_N))
-    fed.update(feature_NCHW, torch.tensor([0] * 8 + [1] * 2))
+    feed(fed, feature_NCHW, torch.zeros_like(group_N))
+    feed(fed, feature_NCHW, torch.tensor([0] * 8 + [1] * 2))
     with pytest.raises(ScoringError, match="no batch of 128 holds two groups of 3 images"):
         fed.score()
-    fed.update(feature_NCHW, group_N)
+    feed(fed, feature_NCHW, group_N)
     alone = criterion(4, min_group=3)
-    alone.update(feature_NCHW, group_N)
+    feed(alone, feature_NCHW, group_N)
     assert torch.equal(fed.score(), alone.score())
 
 

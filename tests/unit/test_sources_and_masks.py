@@ -14,6 +14,7 @@ from trainables.baselines.vanilla import Vanilla
 from trainables.data.base import Dataset
 from trainables.data.load import load_dataset
 from trainables.data.synthetic import Synthetic
+from trainables.deriving import TrainingImages
 from trainables.models.classifier import Classifier
 from trainables.node import load_model, make_baseline
 from trainables.registry import baselines
@@ -36,7 +37,7 @@ class Zeroed(Vanilla):
     def sources(cls, config: Any) -> tuple[Any, ...]:
         return (Vanilla.Config(training=config.training),)
 
-    def derive(self, model: Classifier, batches: Sequence[Batch]) -> None:
+    def derive(self, model: Classifier, images: TrainingImages) -> None:
         for name in MASKED:
             mask = torch.ones_like(model.get_parameter(name))
             mask[:, ::2] = 0

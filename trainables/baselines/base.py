@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainables.models.classifier import Classifier
+from trainables.models.classifier import Classifier, MapReader
 from trainables.specs import Spec
 from trainables.trial_spec import Recipe
+
+if TYPE_CHECKING:
+    from trainables.deriving import TrainingImages
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,10 @@ class Task:
 
     num_classes: int
     num_groups: int
+    coarse_C: tuple[int, ...] | None = None
+    """Number of the coarse category of each class, where the data set has such categories."""
+    groups: tuple[str, ...] = ()
+    """Names of the groups, for options that name one; empty where they have none."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +49,18 @@ class Batch:
 class Baseline:
     """One way to train (or to derive) a classifier.
 
-    The life of one: ``num_outputs`` and ``extra_modules`` shape the classifier; ``begin`` hands
-    over the models of ``sources`` (a frozen teacher); each batch goes through ``step``, which by
-    default is one descent of ``loss`` (override it for alternating updates); ``logits`` is
-    inference. A baseline with ``derives = True`` is made from its first source by ``derive``
-    instead of being trained from data; masks it sets are kept by all later fine-tuning.
+    The life of one: ``num_outputs``, ``adapt`` and ``extra_modules`` shape the classifier;
+    ``begin`` hands over the models of ``sources`` (a frozen teacher); each batch goes through
+    ``step``, which by default is one descent of ``loss`` (override it for alternating updates);
+    ``logits`` is inference. A baseline with ``derives = True`` is made from its first source by
+    ``derive`` instead of being trained from data; masks it sets are kept by all later fine-tuning.
     """
 
     name: ClassVar[str]
     VERSION: ClassVar[int] = 1
     derives: ClassVar[bool] = False
-    needs_group_at_inference: ClassVar[bool] = False
+    needs_group_at_inference: bool = False
+    """Set on the class, or in ``__init__`` where it depends on the config."""
     plain_loss: ClassVar[bool] = False
     """Whether the loss is cross-entropy anyway, so that ``finetune_loss`` does not matter."""
     keeps_sources: ClassVar[bool] = False
@@ -76,6 +84,11 @@ class Baseline:
         return ()
 
     @classmethod
+    def loss_is_plain(cls, config: Any) -> bool:
+        """Whether the loss is cross-entropy anyway; override where that depends on the config."""
+        return cls.plain_loss
+
+    @classmethod
     def reads_group(cls, config: Any) -> bool:
         """Whether training depends on the sensitive attribute; override where the loss does."""
         return cls.needs_group_at_inference or config.training.sampling in (
@@ -83,17 +96,34 @@ class Baseline:
             "class_group",
         )
 
+    @classmethod
+    def check_net(cls, config: Any, net: nn.Module) -> None:
+        """Whether this kind of net will do; called when a search space is read, before any
+        training, with a net that has shapes but no values (on the meta device).
+
+        Raises:
+            UserError: it will not.
+        """
+
     def num_outputs(self) -> int:
         """Outputs of the net's head."""
         return self.task.num_classes
+
+    def adapt(self, model: Classifier) -> None:
+        """Change the fresh, uncut net before the extra modules are made, or read its shape.
+
+        Raises:
+            UserError: the baseline cannot be used with this net.
+        """
 
     def extra_modules(self, num_features: int) -> nn.ModuleDict:
         """Modules trained beside the net; ``num_features`` is what the head reads."""
         return nn.ModuleDict()
 
-    def feature_heads(self, model: Classifier) -> Sequence[nn.Linear]:
-        """Linear layers among the extra modules that read the same features as the head, and are
-        cut with it.
+    def feature_heads(self, model: Classifier) -> Sequence[nn.Linear | MapReader]:
+        """What among the extra modules reads features of the net, and is cut with them.
+
+        A linear layer reads the same features as the head; a ``MapReader`` the maps it names.
         """
         return ()
 
@@ -117,6 +147,11 @@ class Baseline:
         """The scalar to descend."""
         raise NotImplementedError(f"{type(self).__name__} needs loss or step")
 
+    def plain_cross_entropy(self, model: Classifier, batch: Batch) -> Tensor:
+        """What ``finetune_loss: cross_entropy`` descends: that of the logits at inference."""
+        logits_NK = self.logits(model, batch.image_NCHW, batch.group_N)
+        return cross_entropy(logits_NK, batch.label_N)
+
     def step(
         self,
         model: Classifier,
@@ -132,11 +167,15 @@ class Baseline:
         optimizer.step()
         return {"loss": loss.detach()}
 
+    def notes(self, curves: Sequence[dict[str, float]]) -> tuple[str, ...]:
+        """What a user should know of a training that is over, from its metrics of each epoch."""
+        return ()
+
     def logits(self, model: Classifier, image_NCHW: Tensor, group_N: Tensor) -> Tensor:
         """Class logits (N, K); ``group_N`` may be read only with ``needs_group_at_inference``."""
         return model(image_NCHW)
 
-    def derive(self, model: Classifier, batches: Sequence[Batch]) -> None:
+    def derive(self, model: Classifier, images: TrainingImages) -> None:
         """Make this baseline of its first source's weights, in place (only with ``derives``)."""
         raise NotImplementedError(f"{type(self).__name__} does not derive")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -17,13 +18,15 @@ from torch import Tensor
 
 from trainables.baselines.base import Baseline, Batch, Task
 from trainables.conformance import NotConforming, check_config, require
+from trainables.deriving import TrainingImages
+from trainables.metrics.confusion import confusion_counts
 from trainables.models.classifier import Classifier
 from trainables.pruning.surgery import apply_plan, cut, extend_plan
 from trainables.registry import backbones, baselines
 from trainables.specs import Spec
 from trainables.trial_spec import Recipe
 
-TASK = Task(num_classes=3, num_groups=2)
+TASK = Task(num_classes=3, num_groups=2, groups=("first", "second"))
 BACKBONE, IMAGE_SIZE, NUM_IMAGES = "resnet18", 32, 12
 NUM_STEPS = 3
 LEARNING_RATE = 1e-3
@@ -52,28 +55,64 @@ def _empty(baseline: Baseline, plan: dict[str, dict]) -> Classifier:
     """What a stored model is loaded into: a skeleton, the baseline's modules, the plan's shape."""
     backbone = backbones.get(BACKBONE)
     model = Classifier(backbone.skeleton(backbone.Config(), baseline.num_outputs()))
+    baseline.adapt(model)
     model.extra = baseline.extra_modules(model.head.in_features)
     apply_plan(model.net, plan, baseline.feature_heads(model))
     return model
 
 
+def _sources(config: Spec, seed: int) -> list[Classifier]:
+    cls = baselines.get(config.name)  # type: ignore[attr-defined]
+    return [trained(source, example(), seed=seed + 1)[1].eval() for source in cls.sources(config)]
+
+
 def begun(config: Spec, seed: int = 0) -> tuple[Baseline, Classifier]:
     """A baseline before its first step; its sources had some steps on the example batch."""
     baseline = make(config)
-    sources = [
-        trained(source, example(), seed=seed + 1)[1].eval()
-        for source in type(baseline).sources(config)
-    ]
+    sources = _sources(config, seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = backbones.get(BACKBONE)
         generator = torch.Generator().manual_seed(seed)
         model = Classifier(backbone.build(backbone.Config(), baseline.num_outputs(), generator))
+        baseline.adapt(model)
         model.extra = baseline.extra_modules(model.head.in_features)
     baseline.begin(model, sources)
     if baseline.derives:
         model.load_state_dict(sources[0].state_dict())
+        model.masks = dict(sources[0].masks)
     return baseline, model
+
+
+def _training_images(
+    model: Classifier, baseline: Baseline, batch: Batch, seed: int
+) -> TrainingImages:
+    """What ``derive`` is given: the batch, which is the validation split as well."""
+
+    def make_part(rows: Tensor) -> Batch:
+        return Batch(
+            batch.image_NCHW[rows], batch.label_N[rows], batch.group_N[rows], batch.progress
+        )
+
+    def validation_counts() -> np.ndarray:
+        prediction_N = _logits(baseline, model, batch).argmax(1)
+        return confusion_counts(
+            batch.label_N.numpy(),
+            prediction_N.numpy(),
+            batch.group_N.numpy(),
+            num_classes=TASK.num_classes,
+            num_groups=TASK.num_groups,
+        )
+
+    return TrainingImages(
+        label_N=batch.label_N,
+        group_N=batch.group_N,
+        batch_size=len(batch.label_N) // 2,
+        make=make_part,
+        generator=torch.Generator().manual_seed(seed),
+        validation_counts=validation_counts,
+        note=lambda text: None,
+    )
 
 
 def trained(
@@ -88,7 +127,7 @@ def trained(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if baseline.derives:
-            baseline.derive(model, [batch])
+            baseline.derive(model, _training_images(model, baseline, batch, seed))
             return baseline, model, losses
         # a small rate: what is checked is the direction of the descent, not the recipe
         recipe: Recipe = config.training  # type: ignore[attr-defined]
@@ -214,8 +253,10 @@ def check_survives_pruning(config: Spec) -> None:
     model.masks = {}  # masks of a derived baseline are cut by the trial
     layer, removed = backbones.get(BACKBONE).last_conv, [0, 5, 9]
     cut(model.net, layer, "block", removed, baseline.feature_heads(model))
-    plan = extend_plan({}, layer, "block", removed, 512)
+    model.plan = plan = extend_plan({}, layer, "block", removed, 512)
     _rebuilt(config, baseline, model, batch, plan)
+    if baseline.keeps_sources:  # as before every fine-tuning
+        baseline.begin(model, _sources(config, seed=0))
     if not baseline.derives:
         optimizer = baseline.optimizer(model, config.training)  # type: ignore[attr-defined]
         logs = baseline.step(model.train(), batch, optimizer, torch.autocast("cpu", enabled=False))

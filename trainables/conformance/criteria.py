@@ -1,6 +1,6 @@
 """What every channel criterion must hold; see ``trainables.conformance``.
 
-Shape legend: N images, C channels, H height, W width.
+Shape legend: N images, C channels, H height, W width, I inputs, K outputs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from trainables.conformance import NotConforming, check_config, require
-from trainables.pruning.base import Criterion, ScoringContext, ScoringError
+from trainables.pruning.base import Criterion, ScoringBatch, ScoringContext, ScoringError
+from trainables.pruning.coupling import CoupledParameter
 from trainables.registry import criteria
 from trainables.specs import Spec
 
@@ -21,7 +22,8 @@ CONSTANT, ZERO, TWIN, TWIN_OF = 4, 5, 6, 1
 """Special channels: constant maps, all-zero maps (a dead channel), a copy of channel 1."""
 TOLERANCE = 1e-5
 
-Batches = list[tuple[Tensor, Tensor]]
+FURTHER = "other attribute"
+Batches = list[ScoringBatch]
 
 
 def example() -> tuple[Tensor, Tensor]:
@@ -38,38 +40,98 @@ def example() -> tuple[Tensor, Tensor]:
     return feature_NCHW, group_N
 
 
+def _class(config: Spec) -> Any:
+    return criteria.get(config.name)  # type: ignore[attr-defined]
+
+
 def _criterion(config: Spec) -> Criterion:
-    context = ScoringContext(NUM_CHANNELS, NUM_GROUPS, torch.Generator().manual_seed(9))
-    made = criteria.get(config.name)(config, context)  # type: ignore[attr-defined]
+    """The criterion, told no more than its class asks for."""
+    cls = _class(config)
+    context = ScoringContext(
+        NUM_CHANNELS,
+        NUM_GROUPS,
+        torch.Generator().manual_seed(9),
+        attribute="group",
+        groups=tuple(f"group {number}" for number in range(NUM_GROUPS)),
+        weights=_weights() if cls.needs_weights else (),
+        curvature=_curvature if cls.needs_curvature else None,
+        better_served=lambda: 0,
+    )
+    made = cls(config, context)
     require(isinstance(made, Criterion), f"{type(made).__name__} is not a Criterion")
     return made  # type: ignore[no-any-return]
 
 
+def _weights() -> tuple[CoupledParameter, ...]:
+    """A filter, its bias and what reads the channels; rows of the special channels are special."""
+    generator = torch.Generator().manual_seed(21)
+    every_C = torch.arange(NUM_CHANNELS)
+    filter_CI = torch.randn(NUM_CHANNELS, 12, generator=generator)
+    bias_C = torch.randn(NUM_CHANNELS, generator=generator)
+    reader_KC = torch.randn(3, NUM_CHANNELS, generator=generator)
+    for value in (filter_CI, bias_C, reader_KC.T):
+        value[ZERO] = 0
+        value[TWIN] = value[TWIN_OF]
+    return (
+        CoupledParameter("net.conv.weight", filter_CI, 0, "filter", every_C, torch.ones(1)),
+        CoupledParameter("net.conv.bias", bias_C, 0, "bias", every_C),
+        CoupledParameter("net.head.weight", reader_KC, 1, "reader", every_C),
+    )
+
+
+def _curvature(
+    kind: Any, max_images: int, *, grouped: bool, balance: bool
+) -> dict[str, Tensor]:
+    """Squares of the parameters, twice as large in each further group."""
+    return {
+        each.name: torch.stack(
+            [each.value.square() * 2**group for group in range(NUM_GROUPS if grouped else 1)]
+        )
+        for each in _weights()
+    }
+
+
 def _batches(config: Spec, feature_NCHW: Tensor, group_N: Tensor) -> Batches:
     """What the scoring pass feeds, in the criterion's own order."""
-    order = type(_criterion(config)).scoring_order(
-        config, group_N, torch.Generator().manual_seed(4)
+    cls = _class(config)
+    if not (cls.needs_features or cls.needs_gradients):
+        return []
+    order = cls.scoring_order(config, group_N, torch.Generator().manual_seed(4))
+    return [_batch(config, feature_NCHW, group_N, rows) for rows in order]
+
+
+def _batch(config: Spec, feature_NCHW: Tensor, group_N: Tensor, rows: Tensor) -> ScoringBatch:
+    """Some rows, with labels, a further attribute and, where asked for, gradients."""
+    generator = torch.Generator().manual_seed(22)
+    label_N = torch.randint(3, group_N.shape, generator=generator)
+    gradient_NCHW = torch.randn(feature_NCHW.shape, generator=generator)
+    gradient_NCHW[:, TWIN] = gradient_NCHW[:, TWIN_OF]
+    return ScoringBatch(
+        feature_NCHW[rows].clone(),
+        gradient_NCHW[rows] if _class(config).needs_gradients else None,
+        label_N[rows],
+        group_N[rows].clone(),
+        further={FURTHER: group_N.roll(1)[rows]},
     )
-    return [(feature_NCHW[rows].clone(), group_N[rows].clone()) for rows in order]
 
 
 def _score(config: Spec, batches: Batches) -> Tensor:
     criterion = _criterion(config)
-    if criterion.needs_features:
-        for feature_NCHW, group_N in batches:
-            with torch.inference_mode():
-                criterion.update(feature_NCHW, group_N)
+    with torch.inference_mode():
+        for batch in batches:
+            criterion.update(batch)
     return criterion.score()
 
 
-def _needs_features(config: Spec) -> bool:
-    return bool(criteria.get(config.name).needs_features)  # type: ignore[attr-defined]
+def _is_fed(config: Spec) -> bool:
+    cls = _class(config)
+    return bool(cls.needs_features or cls.needs_gradients)
 
 
 def check_config_round_trip(config: Spec) -> None:
     """The config prints and re-reads; the class says what it is."""
     check_config(criteria, config)
-    cls: Any = criteria.get(config.name)  # type: ignore[attr-defined]
+    cls = _class(config)
     require(issubclass(cls, Criterion), f"{cls.__name__} is not a Criterion")
     require(
         isinstance(cls.VERSION, int) and cls.VERSION >= 1, f"{cls.name}: VERSION must be 1 or more"
@@ -137,7 +199,9 @@ def check_batch_order(config: Spec) -> None:
     """The order in which batches arrive does not matter (to 1e-5, relative)."""
     feature_NCHW, group_N = example()
     rows = torch.nonzero(group_N >= 0).flatten()
-    batches = [(feature_NCHW[part], group_N[part]) for part in rows.split(24)]
+    if not _is_fed(config):
+        return
+    batches = [_batch(config, feature_NCHW, group_N, part) for part in rows.split(24)]
     forward_C, backward_C = _score(config, batches), _score(config, batches[::-1])
     near = torch.allclose(forward_C, backward_C, rtol=TOLERANCE, atol=TOLERANCE)
     require(near, f"batches backwards: {backward_C.tolist()} instead of {forward_C.tolist()}")
@@ -145,11 +209,11 @@ def check_batch_order(config: Spec) -> None:
 
 def check_uses_group(config: Spec) -> None:
     """With ``uses_group = False`` rows and scores stay the same when the groups are shuffled."""
-    if criteria.get(config.name).uses_group:  # type: ignore[attr-defined]
+    if _class(config).uses_group:
         return
     feature_NCHW, group_N = example()
     other_N = group_N[torch.randperm(NUM_IMAGES, generator=torch.Generator().manual_seed(5))]
-    if _needs_features(config):
+    if _is_fed(config):
         orders = [
             type(_criterion(config)).scoring_order(
                 config, groups, torch.Generator().manual_seed(4)
@@ -165,7 +229,7 @@ def check_uses_group(config: Spec) -> None:
 
 def check_scoring_order(config: Spec) -> None:
     """Rows to score exist, come at most once, and have a known group where groups are used."""
-    if not _needs_features(config):
+    if not _is_fed(config):
         return
     _, group_N = example()
     cls = type(_criterion(config))
@@ -184,8 +248,10 @@ def check_scoring_order(config: Spec) -> None:
 
 
 def check_duplicated_channels(config: Spec) -> None:
-    """Two channels with the same maps get the same score (criteria that read feature maps)."""
-    if not _needs_features(config):
+    """Two channels with the same maps, gradients and weights get the same score (criteria that
+    read any of these).
+    """
+    if not _is_fed(config) and not _class(config).needs_weights:
         return
     score_C = _score(config, _batches(config, *example()))
     near = torch.allclose(score_C[TWIN], score_C[TWIN_OF], rtol=TOLERANCE, atol=TOLERANCE)
@@ -193,15 +259,20 @@ def check_duplicated_channels(config: Spec) -> None:
 
 
 def check_leaves_features_alone(config: Spec) -> None:
-    """``update`` does not write into the maps or groups it is given."""
+    """``update`` does not write into anything it is given."""
     batches = _batches(config, *example())
-    before = [(feature_NCHW.clone(), group_N.clone()) for feature_NCHW, group_N in batches]
+    before = [[tensor.clone() for tensor in _tensors(batch)] for batch in batches]
     _score(config, batches)
-    for old, new in zip(before, batches, strict=True):
-        require(
-            torch.equal(old[0], new[0]) and torch.equal(old[1], new[1]),
-            "update writes into its arguments",
-        )
+    for old, batch in zip(before, batches, strict=True):
+        same = all(torch.equal(a, b) for a, b in zip(old, _tensors(batch), strict=True))
+        require(same, "update writes into its arguments")
+
+
+def _tensors(batch: ScoringBatch) -> list[Tensor]:
+    gradient = [] if batch.gradient_NCHW is None else [batch.gradient_NCHW]
+    return [
+        batch.feature_NCHW, *gradient, batch.label_N, batch.group_N, *batch.further.values()
+    ]  # fmt: skip
 
 
 CHECKS: tuple[Callable[[Spec], None], ...] = (

@@ -24,27 +24,49 @@ def checked_table(table: Table, config: DataConfig) -> Table:
     """
     rows = table.rows
     needed = ["image_id", "label", "group", "patient_id"]
-    needed += ["split"] if config.split.by == "column" else []
+    needed += ["split"] if config.split.by in ("column", "paper") else []
+    further = {name: f"group:{name}" for name in config.further_attributes}
     absent = [column for column in needed if column not in rows]
     place = f"data set {config.name}"
+    if absent == ["split"] and config.split.by == "paper":
+        raise UserError(f"data.split.by is paper but the {place} has no published split")
     if absent == ["split"]:
         raise UserError(f"data.split.by is column but the table has no split column ({place})")
     if absent:
         raise UserError(f"the table lacks the columns {', '.join(absent)} ({place})")
+    unread = [name for name, column in further.items() if column not in rows]
+    if unread or set(further) - set(table.further_groups):
+        asked = ", ".join(config.further_attributes)
+        raise UserError(f"data.further_attributes: {asked} is not read by the {place}")
     if not len(rows):
         raise UserError(f"the table has no rows ({place})")
-    groups = [None if pd.isna(group) else str(group) for group in rows["group"]]
+    groups = {
+        column: [None if pd.isna(group) else str(group) for group in rows[column]]
+        for column in ("group", *further.values())
+    }
+    declared = {"group": table.groups} | {
+        column: table.further_groups[name] for name, column in further.items()
+    }
     problems = [
         _named("image ids that occur twice", _repeated(rows["image_id"])),
         _named("labels that are no class", set(map(str, rows["label"])) - set(table.classes)),
-        _named("groups that are not declared", {g for g in groups if g} - set(table.groups)),
+        *(
+            _named("groups that are not declared", {g for g in of if g} - set(declared[column]))
+            for column, of in groups.items()
+        ),
     ]
     if rows["patient_id"].isna().any() or (rows["patient_id"].astype(str) == "").any():
         problems.append("rows without a patient_id")
+    if table.coarse and len(table.coarse) != len(table.classes):
+        problems.append(
+            f"{len(table.coarse)} coarse categories for {len(table.classes)} classes"
+        )
     found = [problem for problem in problems if problem]
     if found:
         raise UserError(f"{'; '.join(found)} ({place})")
-    rows = rows.assign(group=pd.Series(groups, index=rows.index, dtype=object))
+    rows = rows.assign(
+        **{column: pd.Series(of, index=rows.index, dtype=object) for column, of in groups.items()}
+    )
     order = sorted(range(len(rows)), key=[str(name) for name in rows["image_id"]].__getitem__)
     return dataclasses.replace(table, rows=rows.iloc[order].reset_index(drop=True))
 

@@ -59,6 +59,15 @@ def as_text(value: object) -> str:
     return text.split(".")[0] if WHOLE_NUMBER.fullmatch(text) else text
 
 
+def text_columns(rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """These columns with each cell as text (see ``as_text``), each different value read once."""
+    columns = {name: rows[name].tolist() for name in names}
+    text = {value: as_text(value) for values in columns.values() for value in set(values)}
+    return pd.DataFrame(
+        {name: pd.Series([text[v] for v in columns[name]], dtype=object) for name in names}
+    )
+
+
 def in_order(values: set[str]) -> tuple[str, ...]:
     """Sorted by value if all are numbers, else by name."""
     try:

@@ -27,6 +27,10 @@ class DeviceData:
         self.device = device
         self.label_N = torch.from_numpy(dataset.label_N.copy()).to(device)
         self.group_N = torch.from_numpy(dataset.group_N.copy()).to(device)
+        self.further = {
+            name: torch.from_numpy(each.group_N.copy()).to(device)
+            for name, each in dataset.further.items()
+        }
         self._images = self._resident() if device.type == "cuda" else None
 
     def _resident(self) -> Tensor | None:

@@ -22,7 +22,8 @@ from trainables.data.base import DataConfig, DatasetSource, Progress, Table
 from trainables.data.cache_folder import cache_failure, require_space
 from trainables.errors import UserError
 
-NOT_IN_PIXELS = {"attribute", "split", "limit", "malignant"}
+LISTS = {"further_attributes", "exclude", "keep", "duplicates"}
+NOT_IN_PIXELS = {"attribute", "split", "limit", "malignant", "darken"} | LISTS
 """Fields that only say what is read off the images; the rows are in the key beside the others."""
 
 
@@ -79,7 +80,7 @@ def _key(source: Any, rows: pd.DataFrame, config: DataConfig) -> str:
     columns = sorted(
         column
         for column in rows
-        if column != "group" and not pd.api.types.is_float_dtype(rows[column])
+        if str(column).split(":")[0] != "group" and not pd.api.types.is_float_dtype(rows[column])
     )
     identity = {
         "source": source.name,

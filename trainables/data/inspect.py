@@ -1,4 +1,4 @@
-"""What is in a data set, and what it is too small to show: counts per class, group and split.
+"""What is in a data set, what it is too small to show, and what would leak between its splits.
 
 Shape legend: C classes, G groups and one more for unknown, S splits, N images.
 """
@@ -13,22 +13,38 @@ from rich.table import Table
 from rich.text import Text
 
 from trainables.data.base import SPLITS, Dataset
+from trainables.data.equal_rates import (
+    equal_rates_lines,
+    equal_rates_report,
+    equal_rates_warnings,
+)
+from trainables.data.perceptual_hash import MAX_DISTANCE, near_duplicate_groups
 from trainables.data.splits import straddling_patients
 
 UNKNOWN = "unknown group"
 MIN_IMAGES = 10
 """From this many images a class and group on, intervals have the coverage they state."""
 NUM_NAMED = 5
+NUM_LISTED = 50
+"""Groups of near-duplicates that the report lists; all of them: ``fatefront data duplicates``."""
 
 
 def inspect_dataset(dataset: Dataset, min_images: int = MIN_IMAGES) -> dict[str, Any]:
-    """Count images per class, group and split, and say what is missing or thin.
+    """Count images per class, group and split, and say what is missing, thin or leaks.
 
     Returns:
         Plain JSON types; ``counts[split][class][group]`` is a number of images, with the group
-        ``unknown group`` beside the named ones.
+        ``unknown group`` beside the named ones. ``equal_rates[split]`` is the Eopp1 that a
+        classifier with equal per-class rates is expected to score (null with one group).
+        ``near_duplicates.across_splits`` lists groups of images that look alike and are not all
+        in one split.
     """
     count_SCG = _counts(dataset)
+    equal_rates = {
+        name: equal_rates_report(count_SCG[split, :, :-1], dataset.groups)
+        for split, name in enumerate(SPLITS)
+    }
+    near_duplicates = _near_duplicates(dataset)
     groups = [*dataset.groups, UNKNOWN]
     height, width = dataset.images_NHWC.shape[1:3]
     return {
@@ -58,7 +74,14 @@ def inspect_dataset(dataset: Dataset, min_images: int = MIN_IMAGES) -> dict[str,
             }
             for s, split in enumerate(SPLITS)
         },
-        "warnings": [*dataset.warnings, *_warnings(dataset, count_SCG, min_images)],
+        "equal_rates": equal_rates,
+        "near_duplicates": near_duplicates,
+        "warnings": [
+            *dataset.warnings,
+            *_warnings(dataset, count_SCG, min_images),
+            *equal_rates_warnings(equal_rates),
+            *_near_duplicate_warnings(near_duplicates),
+        ],
     }
 
 
@@ -86,7 +109,30 @@ def render(report: dict[str, Any]) -> RenderableType:
         totals = (sum(counts[split][c][group] for c in report["classes"]) for split in SPLITS)
         table.add_row(name, group, *map(str, totals))
         name = ""
-    return Group(table, *(Text(f"warning: {line}") for line in report["warnings"]))
+    warnings = [f"warning: {line}" for line in report["warnings"]]
+    return Group(table, *map(Text, [*equal_rates_lines(report["equal_rates"]), *warnings]))
+
+
+def _near_duplicates(dataset: Dataset) -> dict[str, Any]:
+    groups = near_duplicate_groups(dataset.images_NHWC)
+    across = [group for group in groups if len(set(dataset.split_N[group].tolist())) > 1]
+    return {
+        "max_distance": MAX_DISTANCE,
+        "num_groups": len(groups),
+        "num_images": sum(map(len, groups)),
+        "num_groups_across_splits": len(across),
+        "across_splits": [dataset.image_id_N[group].tolist() for group in across[:NUM_LISTED]],
+    }
+
+
+def _near_duplicate_warnings(found: dict[str, Any]) -> list[str]:
+    if not found["num_groups_across_splits"]:
+        return []
+    names = [" = ".join(group[:NUM_NAMED]) for group in found["across_splits"]]
+    rest = found["num_groups_across_splits"] - len(names)
+    names += ["..."] * rest  # counted by _line, never shown
+    return [_line("near-duplicate images in more than one split:", names)]
+
 
 
 def _counts(dataset: Dataset) -> np.ndarray:

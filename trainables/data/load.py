@@ -15,9 +15,19 @@ import numpy as np
 import pandas as pd
 
 from trainables.data.arrays import build_array
-from trainables.data.base import UNKNOWN_GROUP, DataConfig, Dataset, Progress, Table
+from trainables.data.base import (
+    UNKNOWN_GROUP,
+    DataConfig,
+    Dataset,
+    FurtherAttribute,
+    Progress,
+    Table,
+)
 from trainables.data.check_table import checked_table
+from trainables.data.darken import darken_warnings, melanin_of
+from trainables.data.darkened_array import darkened_array
 from trainables.data.generated import generated_array, makes_images
+from trainables.data.image_lists import with_lists
 from trainables.data.limit import limited_rows
 from trainables.data.parse import nearest, parse_data
 from trainables.data.splits import (
@@ -55,24 +65,32 @@ def load_dataset(
     """
     cache_dir = cache_dir or default_cache_dir()
     source = datasets.get(config.name)
-    table = _limit(checked_table(source.table(config), config), config)
-    _check_malignant(table, config)
-    split_N, split_warnings = _split(table.rows, config)
+    table, split_N, split_warnings = load_rows(config)
+    melanin_N = None if config.darken is None else melanin_of(table.rows, config.name)
     if makes_images(source):
         images_NHWC, content = generated_array(
             source, table, config, cache_dir=cache_dir, progress=progress
         )
     else:
         images_NHWC, content = build_array(table, config, cache_dir=cache_dir, progress=progress)
+    if melanin_N is not None:
+        images_NHWC, content = darkened_array(
+            images_NHWC, content, melanin_N, cache_dir=cache_dir
+        )
     class_number = {name: number for number, name in enumerate(table.classes)}
-    group_number = {name: number for number, name in enumerate(table.groups)}
     label_N = np.array([class_number[name] for name in table.rows["label"]], dtype=np.int64)
-    group_N = np.array(
-        [group_number.get(name, UNKNOWN_GROUP) for name in table.rows["group"]], dtype=np.int64
-    )
+    group_N = _numbered(table.rows["group"], table.groups)
+    further = {
+        name: FurtherAttribute(
+            table.further_groups[name],
+            _numbered(table.rows[f"group:{name}"], table.further_groups[name]),
+        )
+        for name in config.further_attributes
+    }
     image_id_N = np.array([str(name) for name in table.rows["image_id"]], dtype=np.str_)
     patient_id_N = np.array([str(name) for name in table.rows["patient_id"]], dtype=np.str_)
-    for array in (label_N, group_N, split_N, image_id_N, patient_id_N):
+    group_arrays = [group_N, *(each.group_N for each in further.values())]
+    for array in (label_N, split_N, image_id_N, patient_id_N, *group_arrays):
         array.flags.writeable = False
     return Dataset(
         name=config.name,
@@ -93,11 +111,46 @@ def load_dataset(
             patient_id_N.tolist(),
             split_N.tolist(),
             table.classes,
+            *((table.coarse,) if table.coarse else ()),
         ),
-        group_digest=_digest(group_N.tolist(), table.groups),
-        malignant=config.malignant,
-        warnings=(*table.warnings, *_unknown_groups(group_N, config), *split_warnings),
+        group_digest=_digest(
+            group_N.tolist(),
+            table.groups,
+            *([name, of.groups, of.group_N.tolist()] for name, of in sorted(further.items())),
+        ),
+        malignant=config.malignant or table.malignant,
+        warnings=(
+            *table.warnings,
+            *(() if config.darken is None else darken_warnings(table.rows)),
+            *_unknown_groups(group_N, config.attribute),
+            *(line for name, of in further.items() for line in _unknown_groups(of.group_N, name)),
+            *split_warnings,
+        ),
+        coarse=table.coarse,
+        further=further,
     )
+
+
+def load_rows(config: DataConfig) -> tuple[Table, np.ndarray, tuple[str, ...]]:
+    """The checked table, the split of each row, and warnings of the split; no image is opened.
+
+    Raises:
+        UserError: anything wrong with the table, config or splits.
+    """
+    source = datasets.get(config.name)
+    if config.darken is not None and makes_images(source):
+        raise UserError(
+            f"data.darken darkens photographs but the data set {config.name} makes its own images"
+        )
+    table = _limit(checked_table(with_lists(source.table(config), config), config), config)
+    _check_malignant(table, config)
+    split_N, split_warnings = _split(table.rows, config)
+    return table, split_N, split_warnings
+
+
+def _numbered(group_of_row: pd.Series, groups: tuple[str, ...]) -> np.ndarray:
+    number = {name: position for position, name in enumerate(groups)}
+    return np.array([number.get(name, UNKNOWN_GROUP) for name in group_of_row], dtype=np.int64)
 
 
 def _limit(table: Table, config: DataConfig) -> Table:
@@ -105,7 +158,7 @@ def _limit(table: Table, config: DataConfig) -> Table:
         return table
     rows = table.rows
     label_N = rows["label"].tolist()
-    if config.split.by == "column":  # the table's own splits must keep their classes, too
+    if config.split.by in ("column", "paper"):  # these splits must keep their classes, too
         label_N = [f"{split}/{label}" for split, label in zip(rows["split"], label_N, strict=True)]
     kept = limited_rows(rows["patient_id"].tolist(), label_N, config.limit)
     return dataclasses.replace(table, rows=rows.iloc[kept].reset_index(drop=True))
@@ -113,7 +166,7 @@ def _limit(table: Table, config: DataConfig) -> Table:
 
 def _split(rows: pd.DataFrame, config: DataConfig) -> tuple[np.ndarray, tuple[str, ...]]:
     patient_id_N = rows["patient_id"].tolist()
-    if config.split.by == "column":
+    if config.split.by in ("column", "paper"):
         split_N = splits_of_column(rows["split"].tolist(), f"data set {config.name}")
     else:
         unit_N = patient_id_N if config.split.by == "patient" else rows["image_id"].tolist()
@@ -129,12 +182,12 @@ def _check_malignant(table: Table, config: DataConfig) -> None:
             )
 
 
-def _unknown_groups(group_N: np.ndarray, config: DataConfig) -> tuple[str, ...]:
+def _unknown_groups(group_N: np.ndarray, attribute: str) -> tuple[str, ...]:
     num_unknown = int((group_N == UNKNOWN_GROUP).sum())
     if not num_unknown:
         return ()
     return (
-        f"{num_unknown} of {len(group_N)} images have no known {config.attribute}: "
+        f"{num_unknown} of {len(group_N)} images have no known {attribute}: "
         "left out of every score and metric",
     )
 

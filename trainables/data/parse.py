@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -67,9 +67,11 @@ def _fields_at(model: type[BaseModel], steps: Sequence[str]) -> list[str]:
     """Fields of the model reached by ``steps``, none where a step leads out of models."""
     for step in steps:
         field = model.model_fields.get(step)
-        if field is None or not isinstance(field.annotation, type):
+        if field is None:
             return []
-        if not issubclass(field.annotation, BaseModel):
+        kinds = get_args(field.annotation) or (field.annotation,)  # of X | None, both
+        models = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
+        if not models:
             return []
-        model = field.annotation
+        model = models[0]
     return list(model.model_fields)

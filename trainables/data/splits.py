@@ -104,7 +104,8 @@ def check_no_leak(
     """Refuse a split in which a patient is on two sides.
 
     Returns:
-        Warnings: for ``by="image"``, which is a choice made by name, how many patients straddle.
+        Warnings: for ``by="image"`` and ``by="paper"``, choices made by name, how many patients
+        straddle.
 
     Raises:
         UserError: patients straddle; up to 5 are named.
@@ -112,9 +113,10 @@ def check_no_leak(
     leaks = straddling_patients(patient_id_N, split_N)
     if not leaks:
         return ()
-    if split.by == "image":
+    if split.by in ("image", "paper"):
         return (
-            f"split by image: {len(leaks)} patients or lesions have images in more than one split",
+            f"split by {split.by}: {len(leaks)} patients or lesions "
+            "have images in more than one split",
         )
     shown = [
         f"{patient} ({', '.join(SPLITS[s] for s in found)})"

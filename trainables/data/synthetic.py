@@ -15,9 +15,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from trainables.data.attributes import add_groups
 from trainables.data.base import DataConfig, DatasetSource, Progress, Table
+from trainables.data.generated import LISTS
 from trainables.data.synthetic_config import SyntheticConfig
-from trainables.data.synthetic_people import GROUPS, people
+from trainables.data.synthetic_people import groups_of, people
 from trainables.data.synthetic_render import Photograph, render
 from trainables.errors import UserError
 from trainables.registry import datasets
@@ -42,7 +44,7 @@ class Synthetic(DatasetSource):
         """
         dials = _dials(config)
         rows = people(dials)
-        groups = GROUPS[dials.attribute]
+        rows, groups, further = add_groups(rows, dials, lambda name: groups_of(rows, name))
         warnings = [
             f"synthetic: no image of {kind} {name!r} among {len(rows)}"
             for kind, column, names in (
@@ -52,7 +54,7 @@ class Synthetic(DatasetSource):
             for name in names
             if not (rows[column] == name).any()
         ]
-        return Table(rows, dials.classes, groups, tuple(warnings))
+        return Table(rows, dials.classes, groups, tuple(warnings), further_groups=further)
 
     @classmethod
     def images(
@@ -104,7 +106,7 @@ def write(
     made = {
         "version": Synthetic.VERSION,
         "quality": quality,
-        "config": config.model_dump(mode="json"),
+        "config": config.model_dump(mode="json", exclude=LISTS | {"darken"}),
     }
     about, csv = folder / "synthetic.json", folder / "metadata.csv"
     if csv.exists() and not (about.exists() and json.loads(about.read_text("utf-8")) == made):
@@ -121,7 +123,8 @@ def write(
         Image.fromarray(image_HWC).save(folder / path, quality=quality, subsampling=0)
         if progress is not None:
             progress(number + 1, len(rows))
-    rows.drop(columns=["group", "patient", "view"]).to_csv(csv, index=False)
+    own = [column for column in rows if column.split(":")[0] == "group"]
+    rows.drop(columns=[*own, "patient", "view"]).to_csv(csv, index=False)
     return csv
 
 

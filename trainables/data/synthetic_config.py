@@ -1,7 +1,7 @@
 """The dials of the synthetic data set."""
 
 import difflib
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, model_validator
 
@@ -15,8 +15,10 @@ MALIGNANT = tuple(name for name, lesion in CLASSES.items() if lesion.malignant)
 class SyntheticConfig(DataConfig):
     """Dials of the generator; every default is near what was measured on real dermoscopy."""
 
+    ATTRIBUTES = ("tone", "tone6", "sex", "age", "artefact")
+
     name: str = "synthetic"
-    attribute: Literal["tone", "tone6", "sex", "age"] = "tone"
+    attribute: str = "tone"
     image_size: int = Field(64, ge=8, le=2048, description="pixels of the shorter side")
     malignant: tuple[str, ...] = ("mel", "bcc")
     num_images: int = Field(1200, ge=1)

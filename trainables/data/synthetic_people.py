@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from trainables.data.attributes import Groups
 from trainables.data.synthetic_classes import AGES, ALL_VIGNETTE, CLASSES, SEXES, sex_age_shares
 from trainables.data.synthetic_colour import TONES
 from trainables.data.synthetic_config import SyntheticConfig
@@ -16,6 +17,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "tone6": TONES,
     "sex": SEXES,
     "age": AGES,
+    "artefact": ("none", "artefact"),
 }
 
 # Share of dark patients that take the linked class at class_tone_link = 1: almost, not quite all,
@@ -70,14 +72,11 @@ def _patient_rows(config: SyntheticConfig, patient: int) -> list[dict[str, objec
         "age": AGES[cell % len(AGES)],
         "patient": patient,
     }
-    group = {"tone": shared["tone_group"], "tone6": TONES[tone - 1]}.get(
-        config.attribute, shared.get(config.attribute)
-    )
     return [
         {
             "image_id": f"synthetic_{patient:06d}_{view}",
             "path": f"images/synthetic_{patient:06d}_{view}.jpg",
-            "group": group,
+            "group": None,  # its place among the columns; groups_of fills it
             "patient_id": f"patient_{patient:06d}",
             **shared,
             "view": view,
@@ -85,6 +84,20 @@ def _patient_rows(config: SyntheticConfig, patient: int) -> list[dict[str, objec
         }
         for view in range(num_views)
     ]
+
+
+def groups_of(rows: pd.DataFrame, attribute: str) -> Groups:
+    """The groups of the rows by one attribute.
+
+    ``artefact``: dark corners or a pen mark, the two that can go with the class; known only here,
+    where every photograph's are drawn.
+    """
+    if attribute == "tone6":
+        return [TONES[tone - 1] for tone in rows["tone"]], GROUPS[attribute]
+    if attribute == "artefact":
+        marked = rows["vignette"] | rows["pen"]
+        return [GROUPS[attribute][int(each)] for each in marked], GROUPS[attribute]
+    return rows["tone_group" if attribute == "tone" else attribute].tolist(), GROUPS[attribute]
 
 
 def _artefacts(config: SyntheticConfig, patient: int, view: int, label: str) -> dict[str, object]:

@@ -9,8 +9,11 @@ from typing import Literal
 import pandas as pd
 from pydantic import Field
 
+from trainables.data.attributes import Groups, add_groups, attribute_parts
 from trainables.data.base import DataConfig, DatasetSource, Table
 from trainables.data.columns import as_text, in_order, read_table, require_columns
+from trainables.data.darken import TONE
+from trainables.data.parse import nearest
 from trainables.errors import UserError
 from trainables.registry import datasets
 
@@ -33,6 +36,9 @@ class TableFile(DatasetSource):
         label: str = "label"
         threshold: float | None = Field(
             None, description="divides a numeric attribute in below and at least this value"
+        )
+        thresholds: dict[str, float] = Field(
+            {}, description="likewise by column, for combined and further attributes"
         )
         patient: str | None = Field(None, description="column of what must not straddle splits")
         split_column: str | None = Field(None, description="read when split.by is column")
@@ -65,12 +71,19 @@ class TableFile(DatasetSource):
                 f"data.split_column is {config.split_column!r} but data.split.by is "
                 f"{config.split.by!r}: set data.split.by=column to use it, or leave it out"
             )
-        wanted = [config.image, config.label, config.attribute]
+        columns = {str(column) for column in rows.columns}
+        attributes = [
+            part
+            for attribute in (config.attribute, *config.further_attributes)
+            for part in attribute_parts(attribute, columns)
+            if config.darken is None or part != TONE
+        ]
+        thresholds = _thresholds(config, attributes)
+        wanted = [config.image, config.label, *attributes]
         wanted += [name for name in (config.patient, split_column, config.image_id) if name]
         require_columns(rows, wanted, str(path))
         labels = [as_text(value) for value in rows[config.label]]
         _refuse_empty(labels, "label", config.label, path)
-        groups, names = _groups([as_text(value) for value in rows[config.attribute]], config)
         table, image_ids = _images(rows, config, path)
         warnings = []
         if config.patient is None:
@@ -89,12 +102,20 @@ class TableFile(DatasetSource):
         table = table.assign(
             image_id=image_ids,
             label=labels,
-            group=pd.Series(groups, index=table.index, dtype=object),
             patient_id=patients,
+        )
+        table, names, further = add_groups(
+            table,
+            config,
+            lambda name: _groups(
+                [as_text(value) for value in rows[name]], config, name, thresholds.get(name)
+            ),
+            columns,
         )
         if split_column:
             table["split"] = [as_text(value) for value in rows[split_column]]
-        return Table(table, in_order(set(labels)), names, tuple(warnings))
+        classes = in_order(set(labels))
+        return Table(table, classes, names, tuple(warnings), further_groups=further)
 
 
 def _refuse_empty(values: list[str], what: str, column: str, path: Path) -> None:
@@ -107,21 +128,35 @@ def _refuse_empty(values: list[str], what: str, column: str, path: Path) -> None
         )
 
 
+def _thresholds(config: TableFile.Config, attributes: list[str]) -> dict[str, float]:
+    unused = sorted(set(config.thresholds) - set(attributes))
+    if unused:
+        hint = nearest(unused[0], attributes)
+        raise UserError(f"data.thresholds: {unused[0]!r} is no attribute{hint}")
+    if config.threshold is None:
+        return config.thresholds
+    if config.attribute not in attributes or config.attribute in config.thresholds:
+        raise UserError(
+            "data.threshold divides a single attribute; give data.thresholds by column instead"
+        )
+    return config.thresholds | {config.attribute: config.threshold}
+
+
 def _groups(
-    values: list[str], config: TableFile.Config
-) -> tuple[list[str | None], tuple[str, ...]]:
+    values: list[str], config: TableFile.Config, attribute: str, threshold: float | None
+) -> Groups:
     known = [None if value.lower() in config.unknown else value for value in values]
     groups, names = known, in_order({value for value in known if value is not None})
-    if config.threshold is not None:
-        below, above = f"below_{config.threshold:g}", f"at_least_{config.threshold:g}"
+    if threshold is not None:
+        below, above = f"below_{threshold:g}", f"at_least_{threshold:g}"
         strange = [value for value in names if not _is_number(value)]
         if strange:
             raise UserError(
-                f"data.threshold: {config.attribute!r} is not numeric: "
+                f"data.threshold: {attribute!r} is not numeric: "
                 f"{', '.join(strange[:NUM_NAMED])}"
             )
         groups = [
-            None if value is None else below if float(value) < config.threshold else above
+            None if value is None else below if float(value) < threshold else above
             for value in known
         ]
         names = tuple(name for name in (below, above) if name in groups)
@@ -129,7 +164,7 @@ def _groups(
         shown = ", ".join(names[:NUM_NAMED]) + (", ..." if len(names) > NUM_NAMED else "")
         hint = "; is data.threshold missing?" if len(names) > MAX_GROUPS else ""
         raise UserError(
-            f"data.attribute: {config.attribute!r} has {len(names)} known values ({shown}), "
+            f"data.attribute: {attribute!r} has {len(names)} known values ({shown}), "
             f"2 to {MAX_GROUPS} groups are possible{hint}"
         )
     return groups, names

@@ -4,6 +4,7 @@ pruned.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import hashlib
 from abc import ABC, abstractmethod
@@ -83,6 +84,36 @@ class Backbone(ABC):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return cls.construct(config, num_outputs, None)
+
+    @classmethod
+    @functools.cache
+    def convolutions(cls, config: Any) -> tuple[str, ...]:
+        """Names of all convolutions, in the order of the net."""
+        with torch.device("meta"):
+            net = cls.construct(config, 2, None)
+        return tuple(n for n, module in net.named_modules() if isinstance(module, nn.Conv2d))
+
+    @classmethod
+    def resolved_layer(cls, config: Any, layer: str) -> str:
+        """``Prune.layer`` with ``last`` replaced by its name; several names in the order of the
+        net, each once, and ``all`` where that is all.
+
+        Raises:
+            UserError: one of several is not a convolution of this net.
+        """
+        names = {cls.last_conv if name == "last" else name for name in layer.split(",")}
+        if "," not in layer:
+            return names.pop()
+        convs = cls.convolutions(config)
+        for name in sorted(names):
+            if name not in convs:
+                near = difflib.get_close_matches(name, convs, n=1)
+                hint = f", did you mean {near[0]!r}?" if near else ""
+                known = ", ".join(convs)
+                raise UserError(
+                    f"layer {name!r} is not a convolution of {cls.name}{hint} (it has: {known})"
+                )
+        return "all" if names == set(convs) else ",".join(n for n in convs if n in names)
 
     @classmethod
     def _download(cls) -> dict[str, torch.Tensor]:

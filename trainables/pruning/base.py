@@ -1,32 +1,66 @@
 """What every channel criterion is: a score per channel, the lowest are removed.
 
-Shape legend: N images, C channels, H height, W width.
+Shape legend: N images, C channels, H height, W width, G groups.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from trainables.specs import Spec
 
+if TYPE_CHECKING:
+    from trainables.pruning.coupling import CoupledParameter
+
+
+@dataclass(frozen=True)
+class ScoringBatch:
+    """One batch of scoring images at one site, as every criterion gets it; on one device."""
+
+    feature_NCHW: Tensor  # what the site put out, float32
+    gradient_NCHW: Tensor | None  # of each image's own cross-entropy by it; None unless asked for
+    label_N: Tensor
+    group_N: Tensor  # the sweep's own attribute; known wherever the criterion uses the groups
+    further: Mapping[str, Tensor] = field(default_factory=dict)  # attribute -> group_N, -1 unknown
+
+
+class Curvature(Protocol):
+    """The diagonal curvature of the loss by the parameters of all layers that are scored."""
+
+    def __call__(
+        self, kind: Any, max_images: int, *, grouped: bool, balance: bool
+    ) -> Mapping[str, Tensor]:
+        """Name of each coupled parameter -> (G, *its shape), the mean over images of each group;
+        unless ``grouped``, all images are one group. Computed once for all layers.
+        """
+
 
 @dataclass(frozen=True)
 class ScoringContext:
-    """What a criterion may know besides feature maps."""
+    """What a criterion may know besides batches."""
 
     num_channels: int
     num_groups: int
     generator: torch.Generator  # stream of purpose "select" for this seed and iteration
+    attribute: str = ""  # the sweep's own
+    groups: tuple[str, ...] = ()
+    weights: tuple[CoupledParameter, ...] = ()  # only with ``needs_weights``
+    curvature: Curvature | None = None  # only with ``needs_curvature``; runs when it is called
+    better_served: Callable[[], int] | None = None  # index of the group with the best F1
 
 
 class Criterion(ABC):
-    """One criterion: a typed ``Config``, fed with feature maps batch by batch, then asked for
-    scores.
+    """One criterion: a typed ``Config``, fed batch by batch, then asked for scores.
+
+    What it is given is what its class asks for. With several layers there is one instance a layer
+    (where it reads maps) or a set of coupled layers (where it reads only weights), in the order of
+    the net; all draw from the same generator.
     """
 
     name: ClassVar[str]
@@ -35,8 +69,10 @@ class Criterion(ABC):
     cuts: ClassVar[bool] = True
     is_control: ClassVar[bool] = False
     needs_features: ClassVar[bool] = True
-    uses_maps: ClassVar[bool] = False
-    """Whether the score needs more than one position of a feature map to mean much."""
+    """Whether ``update`` is called at all (also where ``needs_gradients`` is set)."""
+    needs_gradients: ClassVar[bool] = False
+    needs_weights: ClassVar[bool] = False
+    needs_curvature: ClassVar[bool] = False
 
     class Config(Spec):
         """Options of the criterion; every one with a default is left out of the key at its
@@ -45,13 +81,30 @@ class Criterion(ABC):
 
         name: str
 
-    def __init__(self, config: Spec, context: ScoringContext) -> None:
+    def __init__(self, config: Any, context: ScoringContext) -> None:
         self.config = config
         self.context = context
 
     @classmethod
+    def check_attributes(cls, config: Any, known: Sequence[str]) -> None:
+        """Whether the attributes named in the options are among those the data keep; called
+        before anything is trained.
+
+        Raises:
+            UserError: one is not.
+        """
+
+    @classmethod
+    def check_groups(cls, config: Any, groups: Sequence[str]) -> None:
+        """Whether the groups named in the options exist; called before anything is trained.
+
+        Raises:
+            UserError: one does not.
+        """
+
+    @classmethod
     def scoring_order(
-        cls, config: Spec, group_N: Tensor, generator: torch.Generator
+        cls, config: Any, group_N: Tensor, generator: torch.Generator
     ) -> list[Tensor]:
         """Rows of the training split to score, one index tensor a batch; groups may be unknown
         (-1).
@@ -64,10 +117,12 @@ class Criterion(ABC):
             rows = rows[group_N >= 0]
         return list(rows[torch.randperm(len(rows), generator=generator)].split(128))
 
-    def update(self, feature_NCHW: Tensor, group_N: Tensor) -> None:
-        """Take in one batch of the site's feature maps (float32); groups are known where
-        ``uses_group``.
-        """
+    def update(self, batch: ScoringBatch) -> None:
+        """Take in one batch of the site's feature maps; writes nothing into it."""
+
+    def one_pixel_note(self) -> str | None:
+        """What a user should know where the maps are 1 x 1; None where it makes no difference."""
+        return None
 
     @abstractmethod
     def score(self) -> Tensor:

@@ -1,106 +1,27 @@
-"""SNNL-Fair: how well a channel separates the groups, by the soft nearest neighbour loss.
+"""SNNL-Fair: remove the channels that separate the groups best.
 
-Kong et al., MICCAI 2024 (arXiv 2405.08681), after Frosst, Papernot and Hinton, ICML 2019 (arXiv
-1902.01889), eq. 1 with the sensitive group in the place of the class. Low = an image's neighbours
-share its group = the channel separates the groups = it is removed first.
+Kong et al., MICCAI 2024 (arXiv 2405.08681): the soft nearest neighbour loss of a channel
+(``snnl_loss.py``), averaged over batches of training images; the lowest are removed first.
 
-Shape legend: N images, C channels, P = H * W positions, G groups.
+Shape legend: N images, C channels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
-from trainables.pruning.base import Criterion, ScoringContext, ScoringError
+from trainables.errors import UserError
+from trainables.pruning.base import Criterion, ScoringBatch, ScoringContext, ScoringError
+from trainables.pruning.orders import Sampling, group_batches
+from trainables.pruning.snnl_loss import PAPER_EPS, chance_level, partners, snnl_fair
 from trainables.registry import criteria
 
-PAPER_EPS = 1e-9
-
-
-def snnl_fair(
-    feature_NCHW: Tensor,
-    group_N: Tensor,
-    *,
-    temperature: float = 1.0,
-    mode: Literal["corrected", "paper"] = "corrected",
-    anchor_weight: Literal["image", "group"] = "image",
-) -> Tensor:
-    """Soft nearest neighbour loss of every channel in one batch, under cosine distance.
-
-    ``corrected``, with ``w_ij = exp(-d_ij / T)``:
-    ``-mean_i log(sum_{j != i, s_j = s_i} w_ij / sum_{j != i} w_ij)`` over the images that share
-    their group with another image of the batch. ``paper``: what the released code computes, the
-    pair (i, i) counted in the numerator only, plus 1e-9, over all images.
-
-    Args:
-        feature_NCHW: the channels' maps; the cosine with an all-zero map is 0.
-        group_N: group of each image, integers; negative = unknown, such images are left out.
-        temperature: T > 0.
-        mode: see above.
-        anchor_weight: ``image`` weighs all images alike, ``group`` all groups alike.
-
-    Returns:
-        score_C (float32, device of the features); NaN where fewer than two groups are present in
-        ``corrected`` mode.
-    """
-    if temperature <= 0:
-        raise ValueError(f"temperature must be positive but got {temperature}")
-    known_N = group_N >= 0
-    feature_NCHW, group_N = feature_NCHW[known_N], group_N[known_N]
-    num = len(group_N)
-    same_NN = group_N[:, None] == group_N[None, :]
-    self_NN = torch.eye(num, dtype=torch.bool, device=group_N.device)
-    partner_NN = same_NN & ~self_NN
-    anchor_N = (
-        partner_NN.any(1) if mode == "corrected" else torch.ones_like(group_N, dtype=torch.bool)
-    )
-    score_C = torch.full((feature_NCHW.shape[1],), torch.nan, device=feature_NCHW.device)
-    if not bool(anchor_N.any()) or (mode == "corrected" and bool(same_NN.all())):
-        return score_C
-
-    logit_CNN = -_cosine_distance(feature_NCHW) / temperature
-    outside = torch.tensor(-torch.inf, device=logit_CNN.device)
-    below_CN = torch.where(self_NN, outside, logit_CNN).logsumexp(2)
-    if mode == "paper":
-        exp_CNN = logit_CNN.exp()
-        above_CN = torch.log(torch.where(partner_NN, exp_CNN, 0).sum(2) + 1 + PAPER_EPS)
-    else:
-        above_CN = torch.where(partner_NN, logit_CNN, outside).logsumexp(2)
-    loss_CN = (below_CN - above_CN)[:, anchor_N]
-    return loss_CN @ _anchor_weights(group_N[anchor_N], anchor_weight).to(loss_CN.dtype)
-
-
-def chance_level(group_N: Tensor, *, anchor_weight: Literal["image", "group"] = "image") -> float:
-    """What ``snnl_fair`` (corrected) gives a channel that knows nothing of the group.
-
-    ``c = -(1/b') sum_g n_g log((n_g - 1) / (b - 1))`` over groups with n_g >= 2 (b' images);
-    all-constant channels score exactly this.
-    """
-    group_N = group_N[group_N >= 0]
-    num_NN = (group_N[:, None] == group_N[None, :]).sum(1)
-    anchor_N = num_NN >= 2
-    level_N = -torch.log((num_NN[anchor_N] - 1).double() / (len(group_N) - 1))
-    return float(level_N @ _anchor_weights(group_N[anchor_N], anchor_weight).double())
-
-
-def _anchor_weights(group_N: Tensor, anchor_weight: str) -> Tensor:
-    """Weights of the anchors, summing to one."""
-    if anchor_weight == "image":
-        return torch.full((len(group_N),), 1 / max(len(group_N), 1), device=group_N.device)
-    _, inverse, counts = torch.unique(group_N, return_inverse=True, return_counts=True)
-    return 1 / (counts[inverse] * len(counts)).float()
-
-
-def _cosine_distance(feature_NCHW: Tensor) -> Tensor:
-    """1 - cosine between the flattened maps of every pair of images, per channel: distance_CNN."""
-    z_CNP = feature_NCHW.float().flatten(2).transpose(0, 1)
-    norm_CN1 = z_CNP.norm(dim=2, keepdim=True)
-    unit_CNP = z_CNP / torch.where(norm_CN1 > 0, norm_CN1, 1)
-    return 1 - unit_CNP @ unit_CNP.transpose(1, 2)
+__all__ = ["PAPER", "PAPER_EPS", "SNNL", "chance_level", "snnl_fair"]
 
 
 @criteria.register("snnl")
@@ -108,8 +29,7 @@ class SNNL(Criterion):
     """SNNL-Fair: the mean of the channel's loss over batches of training images."""
 
     name: ClassVar[str]
-    VERSION = 2
-    uses_maps = True
+    VERSION = 3
 
     class Config(Criterion.Config):
         """Options; :data:`PAPER` names those that give the published computation."""
@@ -126,70 +46,119 @@ class SNNL(Criterion):
         min_group: int = Field(
             2, ge=2, description="a group with fewer images is left out of the batch"
         )
-        sampling: Literal["stratified", "shuffled", "sequential"] = "stratified"
+        sampling: Sampling = "stratified"
+        distance: Literal["cosine", "euclidean"] = "cosine"
+        scale: Literal["none", "mean"] = Field(
+            "none", description="distances divided by nothing, or by the channel's mean distance"
+        )
+        condition: Literal["none", "class"] = Field(
+            "none", description="`class`: compare only images of the same diagnosis"
+        )
+        attributes: dict[str, float] = Field(
+            {}, description="weight of each attribute; empty: the sweep's own alone"
+        )
+
+        @field_validator("attributes")
+        @classmethod
+        def _weights(cls, value: dict[str, float]) -> dict[str, float]:
+            for name, weight in value.items():
+                if not 0 < weight < float("inf"):
+                    raise ValueError(f"weight of {name!r} must be positive but got {weight}")
+            return value
+
+        @model_validator(mode="after")
+        def _published(self) -> SNNL.Config:
+            if self.self_pair and self.condition == "class":
+                raise ValueError("self_pair is the released code's, which has no condition: class")
+            return self
 
     config: SNNL.Config
 
     def __init__(self, config: SNNL.Config, context: ScoringContext) -> None:
         super().__init__(config, context)
-        self._sum_C = torch.zeros(context.num_channels, dtype=torch.float64)
-        self._weight = 0.0
+        self._weight_of = config.attributes or {context.attribute: 1.0}
+        self._sum_C = {
+            name: torch.zeros(context.num_channels, dtype=torch.float64)
+            for name in self._weight_of
+        }
+        self._num = dict.fromkeys(self._weight_of, 0)
+
+    @classmethod
+    def check_attributes(cls, config: Any, known: Sequence[str]) -> None:
+        """Every attribute with a weight is one that the data keep."""
+        for name in config.attributes:
+            if name not in known:
+                raise UserError(
+                    f"snnl.attributes: the data have no attribute {name!r} "
+                    f"(they have: {', '.join(known)}; data.further_attributes names more)"
+                )
 
     @classmethod
     def scoring_order(
-        cls,
-        config: Any,
-        group_N: Tensor,
-        generator: torch.Generator,
+        cls, config: Any, group_N: Tensor, generator: torch.Generator
     ) -> list[Tensor]:
-        """Batches of known-group rows; ``stratified`` gives each batch the groups' overall shares.
+        """Batches of known-group rows; the last, partial one is dropped unless it is alone."""
+        return group_batches(group_N, generator, config.batch_size, config.sampling)
 
-        The last, partial batch is dropped unless it is the only one.
-        """
-        rows = torch.nonzero(group_N >= 0).flatten()
-        if config.sampling == "shuffled":
-            rows = rows[torch.randperm(len(rows), generator=generator)]
-        elif config.sampling == "stratified":
-            place = torch.empty(len(rows), dtype=torch.float64)
-            for group in torch.unique(group_N[rows]).tolist():
-                members = torch.nonzero(group_N[rows] == group).flatten()
-                rank = torch.randperm(len(members), generator=generator).double()
-                place[members] = (rank + 0.5) / len(members)
-            rows = rows[torch.sort(place, stable=True).indices]
-        batches = list(rows.split(config.batch_size))
-        if len(batches) > 1 and len(batches[-1]) < config.batch_size:
-            batches.pop()
-        return batches
-
-    def update(self, feature_NCHW: Tensor, group_N: Tensor) -> None:
+    def update(self, batch: ScoringBatch) -> None:
         """Add one batch, weighted by its images; what is left with one group says nothing."""
-        counts = torch.bincount(group_N, minlength=self.context.num_groups)
-        # a group with too few images in this batch is left out of it, not the batch
-        large = counts >= self.config.min_group
-        if int(large.sum()) < 2:
+        for name in self._weight_of:
+            own = name == self.context.attribute
+            self._add(name, batch, batch.group_N if own else batch.further[name])
+
+    def _add(self, name: str, batch: ScoringBatch, group_N: Tensor) -> None:
+        label_N = batch.label_N if self.config.condition == "class" else None
+        # a group with too few images in this batch (of a class) is left out of it, not the batch
+        cell_N = group_N
+        if label_N is not None:
+            cell_N = torch.where(group_N < 0, -1, label_N * (group_N.max() + 1) + group_N)
+        large = torch.bincount(cell_N[cell_N >= 0], minlength=1) >= self.config.min_group
+        row_N = torch.nonzero((cell_N >= 0) & large[cell_N.clamp(min=0)]).flatten()
+        row_N = row_N[partners(group_N[row_N], None if label_N is None else label_N[row_N])[1]]
+        if not len(row_N):
             return
-        kept = large[group_N]
-        feature_NCHW, group_N = feature_NCHW[kept], group_N[kept]
+        feature_NCHW, group_N = batch.feature_NCHW[row_N], group_N[row_N]
+        label_N = None if label_N is None else label_N[row_N]
+        weight = self.config.anchor_weight
         loss_C = snnl_fair(
             feature_NCHW,
             group_N,
             temperature=self.config.temperature,
             mode="paper" if self.config.self_pair else "corrected",
-            anchor_weight=self.config.anchor_weight,
+            anchor_weight=weight,
+            distance=self.config.distance,
+            scale=self.config.scale,
+            label_N=label_N,
         )
         if self.config.normalise == "chance":
-            loss_C = loss_C / chance_level(group_N, anchor_weight=self.config.anchor_weight)
-        self._sum_C += loss_C.double().cpu() * len(group_N)
-        self._weight += len(group_N)
+            loss_C = loss_C / chance_level(group_N, anchor_weight=weight, label_N=label_N)
+        self._sum_C[name] += loss_C.double().cpu() * len(group_N)
+        self._num[name] += len(group_N)
+
+    def one_pixel_note(self) -> str | None:
+        """The cosine of two numbers is the product of their signs."""
+        if self.config.distance == "euclidean":
+            return None
+        return (
+            "snnl sees only their signs; larger images or an earlier layer tell channels apart "
+            "better"
+        )
 
     def score(self) -> Tensor:
-        """Mean over batches; negated where the highest are to go."""
-        if self._weight == 0:
-            raise ScoringError(
-                f"snnl: no batch of {self.config.batch_size} holds two groups of "
-                f"{self.config.min_group} images"
-            )
-        score_C = (self._sum_C / self._weight).float()
+        """Mean over batches, of several attributes the weighted sum; negated where the highest
+        are to go.
+        """
+        of_class = " of one class" if self.config.condition == "class" else ""
+        total_C = torch.zeros(self.context.num_channels, dtype=torch.float64)
+        for name, weight in self._weight_of.items():
+            if self._num[name] == 0:
+                by = f" by {name}" if self.config.attributes else ""
+                raise ScoringError(
+                    f"snnl: no batch of {self.config.batch_size} holds two groups{by} of "
+                    f"{self.config.min_group} images{of_class}"
+                )
+            total_C += weight * self._sum_C[name] / self._num[name]
+        score_C = total_C.float()
         return -score_C if self.config.direction == "highest" else score_C
 
 

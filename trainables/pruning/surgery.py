@@ -21,9 +21,15 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from trainables.errors import UserError
+from trainables.models.classifier import Classifier, MapReader
+from trainables.models.group_batch_norm import GroupBatchNorm2d, plain_stand_ins
 from trainables.models.residual import IndexedBasicBlock
 
 BLOCKS = (BasicBlock, IndexedBasicBlock)
+NORMS = (nn.BatchNorm2d, GroupBatchNorm2d)
+
+Readers: TypeAlias = Sequence[nn.Linear | MapReader]
+"""Modules beside the net that read its features (``Baseline.feature_heads``)."""
 
 ChannelPlan: TypeAlias = dict[str, dict]
 """Layer -> {"site", "num_channels" (original), "removed" (original indices, ascending)}."""
@@ -51,6 +57,11 @@ def _block_of(net: nn.Module, layer: str) -> nn.Module | None:
     return module if last == "conv2" and isinstance(module, BLOCKS) else None
 
 
+def is_branch(net: nn.Module, layer: str) -> bool:
+    """Whether the layer is the last of a residual block: an identity is added to its output."""
+    return _block_of(net, layer) is not None
+
+
 def site_module(net: nn.Module, layer: str, site: str) -> nn.Module:
     """The module whose output is the site's feature map (N, C, H, W).
 
@@ -67,7 +78,7 @@ def site_module(net: nn.Module, layer: str, site: str) -> nn.Module:
         )
     siblings = list(net.get_submodule(layer.rpartition(".")[0]).children())
     after = siblings[siblings.index(conv) + 1 :]
-    return after[0] if after and isinstance(after[0], nn.BatchNorm2d) else conv
+    return after[0] if after and isinstance(after[0], NORMS) else conv
 
 
 def check_site(net: nn.Module, layer: str, site: str) -> None:
@@ -107,11 +118,11 @@ def masked(net: nn.Module, layer: str, site: str, removed: Sequence[int]) -> Ite
 
 
 def cut(
-    net: nn.Module, layer: str, site: str, removed: Sequence[int], heads: Sequence[nn.Linear] = ()
+    net: nn.Module, layer: str, site: str, removed: Sequence[int], heads: Readers = ()
 ) -> None:
     """Remove channels in place; ``removed`` are positions among the channels the layer has now.
 
-    ``heads`` are further linear layers that read the same pooled features as the net's own head.
+    ``heads`` read the same pooled features as the net's own head, or maps that they name.
 
     Raises:
         UserError: the site does not exist here, or no channel would be left.
@@ -126,7 +137,8 @@ def cut(
     keep = torch.tensor([c for c in range(total) if c not in set(removed)])
     block = _block_of(net, layer)
     if site == "group" or (site == "conv" and block is None):
-        _cut_by_graph(net, layer, site, sorted(removed), heads, keep)
+        with plain_stand_ins(net):
+            _cut_by_graph(net, layer, site, sorted(removed), heads, keep)
     elif site == "conv":
         _cut_branch(_indexed(net, layer), keep)
     else:
@@ -134,7 +146,7 @@ def cut(
         _cut_block(net, layer, keep, heads)
 
 
-def apply_plan(net: nn.Module, plan: ChannelPlan, heads: Sequence[nn.Linear] = ()) -> None:
+def apply_plan(net: nn.Module, plan: ChannelPlan, heads: Readers = ()) -> None:
     """Cut a whole net down to the shape a plan describes (its weights are loaded afterwards)."""
     for layer, entry in plan.items():
         cut(net, layer, entry["site"], entry["removed"], heads)
@@ -158,24 +170,42 @@ def extend_plan(
     return plan | {layer: entry | {"removed": sorted(gone)}}
 
 
+def dependency_graph(net: nn.Module) -> torch_pruning.DependencyGraph:
+    """Which channels of which layers must go together, read off the net's own autograd graph."""
+    graph, training = torch_pruning.DependencyGraph(), net.training
+    device = next(net.parameters()).device
+    try:
+        # gradients must be on; 64 pixels survive every pooling of the backbones
+        with torch.inference_mode(False), torch.enable_grad(), plain_stand_ins(net):
+            graph.build_dependency(
+                net.eval(), example_inputs=torch.zeros(1, 3, 64, 64, device=device)
+            )
+    finally:
+        net.train(training)
+    return graph
+
+
+def pruning_group(
+    net: nn.Module, layer: str, positions: Sequence[int], heads: Readers = ()
+) -> torch_pruning.Group:
+    """What goes with the channels at these positions, in the net and in readers of its maps."""
+    maps = [head for head in heads if isinstance(head, MapReader)]
+    graph = dependency_graph(_WithReaders(net, maps) if maps else net)
+    return graph.get_pruning_group(
+        find_layer(net, layer), torch_pruning.prune_conv_out_channels, idxs=list(positions)
+    )
+
+
 def _cut_by_graph(
     net: nn.Module,
     layer: str,
     site: str,
     removed: list[int],
-    heads: Sequence[nn.Linear],
+    heads: Readers,
     keep: Tensor,
 ) -> None:
     conv = find_layer(net, layer)
-    graph = torch_pruning.DependencyGraph()
-    training = net.training
-    # the graph is read off autograd's, so gradients must be on; 64 pixels survive every pooling of
-    # the backbones
-    with torch.enable_grad():
-        graph.build_dependency(
-            net.eval(), example_inputs=torch.zeros(1, 3, 64, 64, device=conv.weight.device)
-        )
-    group = graph.get_pruning_group(conv, torch_pruning.prune_conv_out_channels, idxs=removed)
+    group = pruning_group(net, layer, removed, heads)
     modules = [dependency.target.module for dependency, _ in group]
     if site == "conv" and any(
         m is not conv
@@ -192,8 +222,23 @@ def _cut_by_graph(
     group.prune()
     if own_head:
         for head in heads:
-            _keep_inputs(head, keep)
-    net.train(training)
+            if isinstance(head, nn.Linear):
+                _keep_inputs(head, keep)
+
+
+class _WithReaders(nn.Module):
+    """The net and what reads its maps, so that one dependency graph holds both."""
+
+    def __init__(self, net: nn.Module, readers: Sequence[MapReader]) -> None:
+        super().__init__()
+        self.net = Classifier(net)
+        self.readers = nn.ModuleList(reader.module for reader in readers)
+        self._sources = [reader.source for reader in readers]
+        self.training = net.training
+
+    def forward(self, image_NCHW: Tensor) -> list[Tensor]:
+        maps, output = self.net.forward_maps(image_NCHW, self._sources)
+        return [output, *(r(m) for r, m in zip(self.readers, maps, strict=True))]
 
 
 def _indexed(net: nn.Module, layer: str) -> IndexedBasicBlock:
@@ -212,19 +257,33 @@ def _cut_branch(block: IndexedBasicBlock, keep: Tensor) -> None:
     block.branch_index = block.branch_index[keep.to(block.branch_index.device)]
 
 
-def _cut_block(net: nn.Module, layer: str, keep: Tensor, heads: Sequence[nn.Linear]) -> None:
-    stage, position, _ = layer.rsplit(".", 2)
-    following = _next_block(net, stage, int(position), layer)
+def _cut_block(net: nn.Module, layer: str, keep: Tensor, heads: Readers) -> None:
+    readers = block_readers(net, layer, heads)
     block = _indexed(net, layer)
     _keep_outputs(block.conv2, block.bn2, keep)
     block.output_index = block.output_index[keep.to(block.output_index.device)]
     block.branch_index = torch.arange(len(keep), device=block.output_index.device)
-    readers: list[nn.Module] = [net.get_submodule("fc"), *heads]
-    if following is not None:
-        readers = [net.get_submodule(f"{following}.{name}") for name in ("conv1", "downsample.0")]
     for reader in readers:
-        assert isinstance(reader, nn.Linear | nn.Conv2d)
         _keep_inputs(reader, keep)
+
+
+def block_readers(
+    net: nn.Module, layer: str, heads: Readers = ()
+) -> list[nn.Linear | nn.Conv2d]:
+    """The modules that read the output of the residual block whose last convolution this is.
+
+    Raises:
+        UserError: it is not the last block of a stage.
+    """
+    stage, position, _ = layer.rsplit(".", 2)
+    following = _next_block(net, stage, int(position), layer)
+    names = ["fc"] if following is None else [f"{following}.conv1", f"{following}.downsample.0"]
+    readers = [net.get_submodule(name) for name in names]
+    if following is None:
+        readers += [head for head in heads if isinstance(head, nn.Linear)]
+    maps = [head for head in heads if isinstance(head, MapReader)]
+    readers += [m.module for m in maps if m.source in (stage, f"{stage}.{position}")]
+    return [reader for reader in readers if isinstance(reader, nn.Linear | nn.Conv2d)]
 
 
 def _next_block(net: nn.Module, stage: str, position: int, layer: str) -> str | None:
@@ -238,11 +297,16 @@ def _next_block(net: nn.Module, stage: str, position: int, layer: str) -> str | 
     return f"{upper}.0" if hasattr(net, upper) else None
 
 
-def _keep_outputs(conv: nn.Conv2d, norm: nn.BatchNorm2d, keep: Tensor) -> None:
+def _keep_outputs(
+    conv: nn.Conv2d, norm: nn.BatchNorm2d | GroupBatchNorm2d, keep: Tensor
+) -> None:
     conv.weight = _select(conv.weight, keep)
     if conv.bias is not None:
         conv.bias = _select(conv.bias, keep)
     conv.out_channels = len(keep)
+    if isinstance(norm, GroupBatchNorm2d):
+        norm.keep_channels(keep)
+        return
     norm.weight, norm.bias = _select(norm.weight, keep), _select(norm.bias, keep)
     index = keep.to(norm.weight.device)
     assert norm.running_mean is not None

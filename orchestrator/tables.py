@@ -1,0 +1,264 @@
+"""``fatefront tables``: a sweep in the layout of the paper's tables, the published rows beside it.
+
+Validation figures, unless the test split is asked for: that is an opening, and the ledger says so.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from rich.text import Text
+
+from orchestrator.manifest import read_manifest, read_sweep
+from orchestrator.merge_nodes import open_store
+from orchestrator.published import Block, read_blocks
+from orchestrator.published_match import document as published_document
+from orchestrator.published_match import matching
+from orchestrator.records import is_running, load_records, read_events
+from orchestrator.recount import validation_figures
+from orchestrator.sealed import adaptive_keys, open_records
+from orchestrator.seed_interval import CONFIDENCE, Estimate
+from orchestrator.tables_csv import as_csv
+from orchestrator.tables_grid import grid_of
+from orchestrator.tables_latex import as_latex
+from orchestrator.tables_markdown import as_markdown
+from orchestrator.tables_notes import notes_of
+from orchestrator.tables_rows import (
+    Figure,
+    Row,
+    against,
+    make_rows,
+    replace_metrics,
+    select,
+)
+from trainables.errors import UserError
+from trainables.metrics.fairness import Mode, check_mode
+
+CHOICES = {
+    "--format": ("md", "latex", "csv"),
+    "--style": ("default", "paper"),
+    "--split": ("validation", "test"),
+    "--mode": ("corrected", "paper"),
+    "--reference": ("vanilla", "own"),
+    "--published": ("match", "all", "none"),
+}
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """What to show and how."""
+
+    format: str = "md"
+    style: str = "default"
+    split: str = "validation"
+    mode: str | None = None  # the sweep's own
+    reference: str = "vanilla"
+    published: str = "match"
+
+    def check(self) -> None:
+        """Refuse values that are none of ``CHOICES``.
+
+        Raises:
+            UserError: in one line, with the nearest known one.
+        """
+        for option, known in CHOICES.items():
+            value = getattr(self, option.removeprefix("--"))
+            if value is not None and value not in known:
+                near = difflib.get_close_matches(value, known, n=1)
+                hint = f", did you mean {near[0]!r}?" if near else ""
+                raise UserError(
+                    f"{option} must be one of {', '.join(known)} but got {value!r}{hint}"
+                )
+
+
+def make_tables(
+    folder: Path, options: TableOptions | None = None, to: Path | None = None
+) -> dict[str, Any]:
+    """The sweep's table as a document, and as text in the asked format.
+
+    Args:
+        folder: the sweep.
+        options: what to show; ``split="test"`` opens the test split of every configuration shown.
+        to: file to write the formatted table into, if any.
+
+    Returns:
+        A document of ``schemas/tables.json``; ``_text`` (not part of it) holds the formatted
+        table.
+
+    Raises:
+        UserError: no sweep, nothing done, an unknown option, ``paper`` with other than two groups,
+            counts or data that are gone, or the test split asked for while a driver is at work.
+    """
+    options = options or TableOptions()
+    options.check()
+    manifest = read_manifest(folder)
+    mode = cast(Mode, options.mode or manifest["mode"])
+    check_mode(mode, len(manifest["data"]["groups"]))
+    if to is not None and (to.is_dir() or not to.absolute().parent.is_dir()):
+        raise UserError(f"--to {to}: not a file in a folder that exists")
+    records: Mapping[str, Mapping[str, Any]] = load_records(folder)
+    if mode != manifest["mode"] and options.split == "validation":
+        store = open_store(folder, manifest)
+        records = _remeasured(records, validation_figures(records, store, manifest["data"], mode))
+    compared = against(records, options.reference)
+    points, seeds, incomplete = select(compared)
+    if not points:
+        raise UserError(f"no table of {folder}: no configuration is done with its reference")
+    problems: tuple[str, ...] = ()
+    num_new = 0
+    if options.split == "test":
+        keys = [key for point in points for key in point.keys]
+        opened, problems, num_new = _open(folder, keys, compared, manifest, mode)
+        compared = against(opened, "vanilla")  # their reference is the chosen one by now
+        complete = {point.configuration for point in select(compared, seeds)[0]}
+        points = [point for point in points if point.configuration in complete]
+    rows = make_rows(points, compared, ranked=options.split == "validation")
+    blocks = read_blocks() if options.published != "none" else []
+    adaptive = adaptive_keys(list(read_events(folder)))
+    document = {
+        "folder": str(folder),
+        "sweep": manifest["sweep"],
+        "dataset": manifest["data"]["name"],
+        "attribute": manifest["data"]["attribute"],
+        "groups": manifest["data"]["groups"],
+        "backbone": manifest["backbone"]["name"],
+        "split": options.split,
+        "num_newly_opened": num_new,
+        "mode": mode,
+        "reference": options.reference,
+        "style": options.style,
+        "seeds": sorted(seeds),
+        "confidence": CONFIDENCE,
+        "rows": [_row(row, manifest, blocks, adaptive) for row in rows],
+        "incomplete": incomplete,
+        "published": [published_document(b, blocks) for b in blocks]
+        if options.published == "all"
+        else [],
+        "to": None if to is None else str(to),
+    }
+    document["notes"] = [*notes_of(document), *(f"not read: {problem}" for problem in problems)]
+    text = _format(document, options)
+    if to is not None:
+        to.write_text(text, encoding="utf-8")
+    return document | {"_text": text}
+
+
+def _remeasured(
+    records: Mapping[str, Mapping[str, Any]], figures: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Mapping[str, Any]]:
+    return {**records, **replace_metrics(records, figures)}
+
+
+def _open(
+    folder: Path,
+    keys: Sequence[str],
+    compared: Mapping[str, Mapping[str, Any]],
+    manifest: Mapping[str, Any],
+    mode: Mode,
+) -> tuple[dict[str, dict[str, Any]], tuple[str, ...], int]:
+    """Records with test figures; everything that can be wrong is found before the ledger is
+    written.
+    """
+    from trainables.data.load import load_dataset
+
+    if is_running(folder):
+        raise UserError(
+            f"a sweep is being run in {folder}: the test split is opened when it has ended "
+            "(wait, or leave --split at validation)"
+        )
+    dataset = load_dataset(read_sweep(folder).data)
+    for what in ("fingerprint", "group_digest"):
+        if getattr(dataset, what) != manifest["data"][what]:
+            raise UserError(
+                f"--split test: the data set is not the one {folder} was run on (its {what})"
+            )
+    return open_records(folder, keys, compared, open_store(folder, manifest), dataset, mode)
+
+
+def _row(
+    row: Row, manifest: Mapping[str, Any], blocks: Sequence[Block], adaptive: set[str]
+) -> dict[str, Any]:
+    trial = row.point.trial
+    matched = matching(
+        trial,
+        dataset=manifest["data"]["name"],
+        attribute=manifest["data"]["attribute"],
+        backbone=manifest["backbone"]["name"],
+        blocks=blocks,
+    )
+    return {
+        "configuration": row.label,
+        "configuration_key": row.point.configuration,
+        "role": trial["role"],
+        "baseline": trial["baseline"]["name"],
+        "criterion": trial["criterion"],
+        "site": trial["site"],
+        "pr": _weights_ratio(trial["baseline"]),
+        "pr_c": trial["ratio"],
+        "n": trial["n"],
+        "seeds": list(row.point.seeds),
+        "keys": list(row.point.keys),
+        "adaptive": any(key in adaptive for key in row.point.keys),
+        "fate_baseline": row.fate_baseline,
+        "better_served_group": row.better_served_group,
+        "lines": {
+            line: {name: _figure(figure) for name, figure in scores.items()}
+            for line, scores in row.lines.items()
+        },
+        "gaps": {gap: _figure(figure) for gap, figure in row.gaps.items()},
+        "fates": {
+            gap: _figure(figure)
+            | {
+                "determined": figure.determined,
+                "reason": figure.reason,
+                "change": _estimate(figure.change),
+            }
+            for gap, figure in row.fates.items()
+        },
+        "tag": row.tag,
+        "seed_tags": list(row.point.tags),
+        "group_changes": {
+            group: {name: _estimate(change) for name, change in scores.items()}
+            for group, scores in row.group_changes.items()
+        },
+        "published": [published_document(block, blocks) for block in matched],
+    }
+
+
+def _weights_ratio(baseline: Mapping[str, Any]) -> float | None:
+    """The share of single weights that a baseline such as OBD removes; None where it removes
+    none.
+    """
+    from trainables.registry import baselines
+
+    if "ratio" in baseline:
+        return float(baseline["ratio"])
+    fields = baselines.get(baseline["name"]).Config.model_fields
+    return float(fields["ratio"].default) if "ratio" in fields else None
+
+
+def _estimate(estimate: Estimate) -> dict[str, float | None]:
+    low, high = estimate.interval or (None, None)
+    return {"value": estimate.value, "low": low, "high": high}
+
+
+def _figure(figure: Figure) -> dict[str, Any]:
+    return _estimate(figure.estimate) | {"rank": figure.rank, "tied": figure.tied}
+
+
+def _format(document: Mapping[str, Any], options: TableOptions) -> str:
+    if options.format == "csv":
+        return as_csv(document)
+    grid = grid_of(document)
+    return as_markdown(grid) if options.format == "md" else as_latex(grid)
+
+
+def render_tables(document: dict[str, Any]) -> Text:
+    """The formatted table, or where it was written."""
+    if document["to"] is not None:
+        return Text("\n".join([document["to"], *document["notes"]]))
+    return Text(document["_text"].rstrip("\n"))

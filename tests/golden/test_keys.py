@@ -210,7 +210,7 @@ def test_a_key_is_the_hash_of_the_written_out_document() -> None:
                 "site": "block",
             },
             "n": 1,
-            "versions": {"step": 2, "baseline": 1, "criterion": 2},
+            "versions": {"step": 2, "baseline": 1, "criterion": 3},
             "parents": [sha(root)],
             "data": "a" * 64,
             "seed": 0,

@@ -218,7 +218,6 @@ def recipe_of(epochs: int, learning_rate: float) -> Recipe:
 def test_adversaries_lower_what_a_probe_finds(seed: int) -> None:
     data, recipe = gratings(seed, link=0.9, class_amplitude=14), recipe_of(5, 0.01)
     found = {arm: probed(arm, seed, data, small_net(seed), recipe) for arm in ARMS}
-    print(found)
     vanilla = found["vanilla"]
     assert vanilla.feature > 0.85
     assert vanilla.logit > 0.7
@@ -234,7 +233,6 @@ def test_adversaries_lower_what_a_probe_finds(seed: int) -> None:
 def test_adversaries_lower_what_a_probe_finds_in_a_resnet(seed: int) -> None:
     data, recipe = gratings(seed, link=0.85, class_amplitude=12), recipe_of(6, 0.003)
     found = {arm: probed(arm, seed, data, resnet(seed), recipe) for arm in ARMS}
-    print(found)
     vanilla = found["vanilla"]
     assert vanilla.feature > 0.9
     assert found["confusion"].feature < vanilla.feature - 0.05

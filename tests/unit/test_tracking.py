@@ -394,7 +394,7 @@ def run_killer(folder: Path, uri: str, final: bool, step: int) -> int:
     return int(done.stdout)
 
 
-@pytest.mark.parametrize("step", [4, 7])
+@pytest.mark.parametrize("step", [7, pytest.param(4, marks=pytest.mark.slow)])
 def test_sigkill_at_every_few_writes_leaves_one_run_a_node(tmp_path, step):
     made = Folder(tmp_path)
     made.done("vanilla", 0, 0.5, 0.2, "baseline")
@@ -660,6 +660,7 @@ def test_all_models_can_be_tracked_and_the_front_tag_tells_them_apart(trained, t
     }
 
 
+@pytest.mark.slow
 def test_a_net_that_cannot_be_traced_leaves_its_weights_and_says_so(tmp_path):
     from trainables.baselines.vanilla import Vanilla
     from trainables.registry import baselines

@@ -26,6 +26,7 @@ class AdvConf(Baseline):
     """
 
     name: ClassVar[str]
+    VERSION = 2
 
     class Config(Baseline.Config):
         """How strong the confusion is, and how well the domain head keeps up."""

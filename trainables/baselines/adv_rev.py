@@ -35,6 +35,7 @@ class AdvRev(Baseline):
     """
 
     name: ClassVar[str]
+    VERSION = 2
 
     class Config(Baseline.Config):
         """Which form, how strong the adversary becomes, and how well it keeps up."""

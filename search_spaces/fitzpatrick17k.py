@@ -1,11 +1,10 @@
-from search_spaces.ham10000 import LIGHT, METHODS
+from search_spaces.parts import LIGHT, METHODS, PAPER_ARM
 from search_spaces.sweep_spec import Search, SweepSpec
 from search_spaces.words import choice, one_of
 from trainables.data.augment import PAPER
 from trainables.data.fitzpatrick17k import Fitzpatrick17k
 from trainables.models.resnet import ResNet18
 from trainables.models.vgg import VGG11
-from trainables.pruning.snnl import PAPER as PAPER_SNNL
 from trainables.trial_spec import Recipe
 
 
@@ -54,13 +53,7 @@ def paper() -> SweepSpec:
             "obd",
             {"name": "fairprune", "privileged": "dark"},
         ),
-        prune={
-            "criterion": {"name": "snnl"} | PAPER_SNNL,
-            "ratio": 0.02,
-            "site": "conv",
-            "surgery": "weight_mask",
-            "finetune_loss": "cross_entropy",
-        },
+        prune=PAPER_ARM,
         iterations=3,
         seeds=(121,),
         search=Search(sampler="grid", mode="paper"),

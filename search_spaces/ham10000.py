@@ -1,36 +1,13 @@
+from search_spaces.parts import CAREFUL, LIGHT, METHODS, PAPER_ARM
 from search_spaces.sweep_spec import Search, SweepSpec
 from search_spaces.words import choice, one_of
-from trainables.data.augment import PAPER, Augment
+from trainables.data.augment import PAPER
 from trainables.data.base import Split
 from trainables.data.ham10000 import HAM10000
 from trainables.models.resnet import ResNet18
 from trainables.models.vgg import VGG11
 from trainables.pruning.snnl import PAPER as PAPER_SNNL
 from trainables.trial_spec import Recipe
-
-LIGHT = Augment(crop=True, degrees=180, scale=(0.8, 1.2), brightness=32 / 255, saturation=0.5)
-"""Geometry and colour of the published augmentation, without AutoAugment and Cutout."""
-
-METHODS = (
-    "vanilla",
-    "adv_conf",
-    "adv_rev",
-    "domain_independent",
-    "hsic",
-    "mfd",
-    "fair_adabn",
-    "group_dro",
-    "multi_exit",
-    "obd",
-    "fairprune",
-)
-"""Every baseline; all use the sweep's recipe, and those that derive share the vanilla root."""
-
-
-CAREFUL = {"multi_exit": {"name": "multi_exit", "training": {"learning_rate": 0.01}}}
-"""Exits have no normalisation: at the rate of the others their loss is not a number after one
-epoch (two seeds, bf16).
-"""
 
 
 def ham10000() -> SweepSpec:
@@ -127,13 +104,7 @@ def paper() -> SweepSpec:
         backbone=VGG11.Config(weights="imagenet"),
         training=published,
         finetune=published,
-        prune={
-            "criterion": {"name": "snnl"} | PAPER_SNNL,
-            "ratio": 0.02,
-            "site": "conv",
-            "surgery": "weight_mask",
-            "finetune_loss": "cross_entropy",
-        },
+        prune=PAPER_ARM,
         iterations=3,
         seeds=(121,),
         search=Search(sampler="grid", mode="paper"),

@@ -143,6 +143,7 @@ def test_arms_that_differ_become_one_of_and_the_sweep_goes_on(shards, tmp_path):
     assert results(before).items() <= results(after).items()
 
 
+@pytest.mark.slow
 def test_without_weights_records_stay_and_children_can_be_computed(shards, tmp_path):
     document = merge([shards / "a"], tmp_path / "m", weights=False)
     assert (document["num_nodes_copied"], document["num_without_weights"]) == (0, 4)

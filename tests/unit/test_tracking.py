@@ -689,6 +689,7 @@ def test_a_net_that_cannot_be_traced_leaves_its_weights_and_says_so(tmp_path):
     assert (again["models"], again["not_exported"]) == (0, 3)
 
 
+@pytest.mark.slow
 def test_sigkill_while_models_are_registered(trained, tmp_path):
     uri = f"sqlite:///{tmp_path / 'killed.db'}"
     sync(trained, uri)

@@ -13,11 +13,11 @@ def fitzpatrick17k() -> SweepSpec:
 
     Nine partitions instead of 114 conditions: of those, 20 have no dark image in a tenth of the
     data, so that no gap can be told from chance. The images are expected in
-    ``data/fitzpatrick17k``; elsewhere: ``--set data.root=PATH``.
+    ``data/Fitzpatrick17k``; elsewhere: ``--set data.root=PATH``.
     """
     return SweepSpec(
         name="fitzpatrick17k",
-        data=Fitzpatrick17k.Config(root="data/fitzpatrick17k", num_classes=9),
+        data=Fitzpatrick17k.Config(root="data/Fitzpatrick17k", num_classes=9),
         backbone=ResNet18.Config(weights="imagenet"),
         training=Recipe(epochs=40, schedule="cosine", augment=LIGHT, normalise="imagenet"),
         finetune=Recipe(epochs=10, schedule="cosine", augment=LIGHT, normalise="imagenet"),
@@ -39,7 +39,7 @@ def paper() -> SweepSpec:
     return SweepSpec(
         name="fitzpatrick17k-paper",
         data=Fitzpatrick17k.Config(
-            root="data/fitzpatrick17k", split="paper", unknown_type="dark", image_size=224
+            root="data/Fitzpatrick17k", split="paper", unknown_type="dark", image_size=224
         ),
         backbone=VGG11.Config(weights="imagenet"),
         training=published,

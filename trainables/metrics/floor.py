@@ -1,0 +1,255 @@
+"""What a classifier with equal per-class rates would score on this test set, and what it can show.
+
+Absolute differences of noisy rates are above 0 also where the true rates are equal. The floor of a
+gap is its mean over permutations of the units' groups (see ``trainables.metrics.gap_statistics``)
+among units with the same multiset of classes, the same permutation for all seeds. The hypothesis
+is "predictions independent of group given class". Class counts per group stay as observed.
+
+Rules:
+
+* samples of unknown group are left out before the multisets are formed;
+* a unit with samples in several groups keeps them: it has no one label to exchange;
+* a unit alone in its stratum, or among units of its own group only, never moves either. Such
+  units stay in the counts, so that a floor with few movable units lies near the value itself.
+
+Shape legend: N samples, M units that move, S seeds, R replicates, G groups, C classes.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainables.errors import UserError
+from trainables.metrics.fairness import GAPS, Mode, check_mode
+from trainables.metrics.gap_statistics import Units, count_units, gap_values, group_rates
+
+PERMUTE = 0x7065726D
+"""The purpose in this module's streams; part of the figures, so it never changes."""
+CELLS_PER_CHUNK = 4_000_000
+"""Of (replicate, unit) at a time: 16 MB in float32."""
+TIE = 1e-9
+"""Replicates this close to the value count as equal to it: float sums in another order differ."""
+DETECTABLE = ("eopp1", "eodd_hardt")
+
+
+@dataclass(frozen=True)
+class Floor:
+    """One gap beside its permutation distribution.
+
+    ``value``: mean over seeds. ``floor``: mean of the distribution. ``excess``: value - floor,
+    which is not an estimate of the gap. ``critical``: the smallest value with p <= alpha.
+    ``p_value``: (1 + number >= value) / (1 + R). All but ``value`` are None where no unit moves,
+    and all are None where no pair of groups has a class to compare.
+    """
+
+    value: float | None
+    floor: float | None
+    excess: float | None
+    p_value: float | None
+    critical: float | None
+
+
+@dataclass(frozen=True)
+class PermutationFloor:
+    """The floors of all gaps, and how much of the test set the permutations move."""
+
+    gaps: Mapping[str, Floor]
+    num_replicates: int
+    num_units: int
+    num_movable: int
+    num_in_several_groups: int
+
+
+def _movable(units: Units) -> np.ndarray:
+    """Which units are in a stratum with units of another group."""
+    single_U = units.group_U >= 0
+    stratum_U = units.stratum_U
+    seen = np.zeros((len(stratum_U) + 1, units.support_UGC.shape[1]), bool)
+    seen[stratum_U[single_U], units.group_U[single_U]] = True
+    return single_U & (seen.sum(1) > 1)[stratum_U]
+
+
+def _permuted_rates(
+    units: Units, num_replicates: int, seed: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """TPR and FPR (R, S, G, C) of chunks of permutations."""
+    rng = np.random.default_rng(np.random.SeedSequence((seed, PERMUTE)))
+    movable_U = _movable(units)
+    order_M = np.flatnonzero(movable_U)
+    order_M = order_M[np.argsort(units.stratum_U[order_M], kind="stable")]
+    label_M, num_movable = units.group_U[order_M], len(order_M)
+    edges = np.flatnonzero(np.diff(units.stratum_U[order_M])) + 1
+    blocks = list(zip([0, *edges], [*edges, num_movable], strict=True)) if num_movable else []
+    num_seeds, _, num_groups, num_classes = units.hit_SUGC.shape
+    # A unit that moves has samples in one group only, so the sum over groups is its own count.
+    count_UX = np.stack([units.hit_SUGC, units.predicted_SUGC])  # (2, S, U, G, C)
+    moved_MX = count_UX[:, :, order_M].sum(3).transpose(2, 0, 1, 3).reshape(num_movable, -1)
+    moved_MX = moved_MX.astype(np.float32)  # exact for counts below 2 ** 24
+    fixed_KSGC = count_UX[:, :, ~movable_U].sum(2)
+    support_GC = units.support_UGC.sum(0)
+    chunk = max(1, CELLS_PER_CHUNK // max(1, num_movable))
+    for start in range(0, num_replicates, chunk):
+        size = min(chunk, num_replicates - start)
+        group_RM = np.broadcast_to(label_M, (size, num_movable)).copy()
+        for low, high in blocks:
+            group_RM[:, low:high] = rng.permuted(group_RM[:, low:high], axis=1)
+        total_GRX = np.stack(
+            [(group_RM == g).astype(np.float32) @ moved_MX for g in range(num_groups)]
+        )
+        moved = total_GRX.reshape(num_groups, size, 2, num_seeds, num_classes)
+        count_KRSGC = moved.transpose(2, 1, 3, 0, 4) + fixed_KSGC[:, None]
+        yield group_rates(count_KRSGC[0], count_KRSGC[1], support_GC)
+
+
+def _check(num_replicates: int, alpha: float) -> None:
+    if num_replicates < 1 or not 0 < alpha < 1:
+        raise UserError(
+            "replicates must be at least 1 and alpha in (0, 1) "
+            f"but are {num_replicates} and {alpha}"
+        )
+
+
+def _critical(replicate_R: np.ndarray, alpha: float) -> float:
+    """The smallest value whose p is at most alpha: infinite with fewer than 1/alpha - 1."""
+    allowed = math.floor(alpha * (1 + len(replicate_R)) + TIE) - 1
+    if allowed < 0:
+        return math.inf
+    # At most `allowed` replicates may reach it, so it lies just above the next largest one.
+    return float(np.sort(replicate_R)[::-1][min(allowed, len(replicate_R) - 1)]) + 2 * TIE
+
+
+def permutation_floor(
+    label_N: np.ndarray,
+    prediction_SN: np.ndarray,
+    group_N: np.ndarray,
+    patient_N: np.ndarray | None,
+    *,
+    num_classes: int,
+    num_groups: int,
+    mode: Mode = "corrected",
+    within: Sequence[np.ndarray] = (),
+    num_replicates: int = 10_000,
+    alpha: float = 0.05,
+    seed: int = 0,
+) -> PermutationFloor:
+    """Compare each gap with its distribution where predictions do not depend on the group.
+
+    Args:
+        label_N: true classes in [0, C).
+        prediction_SN: predicted classes, one row per seed, or (N,) for one seed. The statistic is
+            the mean over seeds of the gap.
+        group_N: groups in [0, G), -1 where unknown or not to be assessed.
+        patient_N: patient, else lesion, of each sample, -1 or empty where unknown (then the image
+            by itself). None permutes images: that assumes independent images.
+        num_classes: C.
+        num_groups: G.
+        mode: see ``trainables.metrics.fairness``.
+        within: columns per sample that only units of equal values exchange groups in.
+        num_replicates: R.
+        alpha: level of ``critical``.
+        seed: of the permutations; the same for all seeds of training.
+
+    Raises:
+        UserError: ``paper`` with other than two groups, or R or alpha out of range.
+        ValueError: lengths differ, or a value is out of its range.
+    """
+    check_mode(mode, num_groups)
+    _check(num_replicates, alpha)
+    units = count_units(
+        label_N, prediction_SN, group_N, patient_N, num_classes, num_groups, within
+    )
+    rate = group_rates(
+        units.hit_SUGC.sum(1), units.predicted_SUGC.sum(1), units.support_UGC.sum(0)
+    )
+    value = {name: float(v_S.mean()) for name, v_S in gap_values(*rate, mode).items()}
+    num_movable = int(_movable(units).sum())
+    gaps = {
+        name: Floor(None if math.isnan(v) else v, None, None, None, None)
+        for name, v in value.items()
+    }
+    if num_movable:
+        chunks = [
+            gap_values(*rates, mode) for rates in _permuted_rates(units, num_replicates, seed)
+        ]
+        for name in GAPS:
+            if gaps[name].value is None:
+                continue
+            replicate_R = np.concatenate([gap_RS[name].mean(1) for gap_RS in chunks])
+            floor = float(replicate_R.mean())
+            gaps[name] = Floor(
+                value=value[name],
+                floor=floor,
+                excess=value[name] - floor,
+                p_value=float(
+                    (1 + (replicate_R >= value[name] - TIE).sum()) / (1 + num_replicates)
+                ),
+                critical=_critical(replicate_R, alpha),
+            )
+    return PermutationFloor(
+        gaps, num_replicates, len(units.group_U), num_movable, int((units.group_U < 0).sum())
+    )
+
+
+def smallest_detectable_gap(
+    label_N: np.ndarray,
+    prediction_SN: np.ndarray,
+    group_N: np.ndarray,
+    patient_N: np.ndarray | None,
+    *,
+    num_classes: int,
+    num_groups: int,
+    gap: str = "eopp1",
+    within: Sequence[np.ndarray] = (),
+    num_replicates: int = 2_000,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    seed: int = 0,
+) -> float | None:
+    """The difference of TPR in every class that the permutation test finds with this power.
+
+    The alternative: in every class the TPR of the smallest group (of those with samples) is lower
+    by d than elsewhere, the noise of the differences is as in the permutations (which keep seeds,
+    patients and cell sizes), and FPRs are equal. The answer is the smallest d at which the
+    replicates with d taken off reach the critical value in a share of at least ``power``, to
+    1e-4. It leaves the bounds 0 and 1 of a rate out of account. Groups of the ``corrected`` mode.
+
+    Returns:
+        d in (0, 1]; None where no unit moves, no class can be compared, or 1 is not enough.
+
+    Raises:
+        UserError: another gap than ``DETECTABLE``, or R, alpha or power out of range.
+        ValueError: lengths differ, or a value is out of its range.
+    """
+    if gap not in DETECTABLE or not 0 < power < 1:
+        raise UserError(
+            f"gap must be one of {', '.join(DETECTABLE)} and power in (0, 1) "
+            f"but are {gap!r} and {power}"
+        )
+    _check(num_replicates, alpha)
+    units = count_units(
+        label_N, prediction_SN, group_N, patient_N, num_classes, num_groups, within
+    )
+    if not _movable(units).any():
+        return None
+    chunks = list(_permuted_rates(units, num_replicates, seed))
+    tpr_RSGC, fpr_RSGC = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
+    size_G = units.support_UGC.sum((0, 2))
+    smallest = int(np.where(size_G > 0, size_G, size_G.max() + 1).argmin())
+
+    def replicates(d: float) -> np.ndarray:
+        lower_G1 = d * (np.arange(num_groups) == smallest)[:, None]
+        return gap_values(tpr_RSGC - lower_G1, fpr_RSGC)[gap].mean(1)
+
+    critical = _critical(replicates(0.0), alpha)
+    low, high = 0.0, 1.0
+    if not (replicates(high) >= critical).mean() >= power:
+        return None
+    while high - low > 1e-4:
+        middle = (low + high) / 2
+        if (replicates(middle) >= critical).mean() >= power:
+            high = middle
+        else:
+            low = middle
+    return high

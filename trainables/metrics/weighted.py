@@ -1,0 +1,194 @@
+"""F1 and gaps of weighted patients, from cells of class and group.
+
+With all weights 1 these are the figures of ``trainables.metrics.summary`` in mode ``corrected``.
+What counts is fixed by the original images, whatever the weights: for a gap the classes defined in
+both groups of a pair, for F1 those seen in a group, by true or predicted label. A cell without
+weight keeps its original rate.
+
+Shape legend: A arms, S seeds, N images, P patients, R sets of weights, G assessed groups,
+C classes, K cells of one patient. A cell of G x C is numbered group * C + class.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainables.metrics.confusion import confusion_counts
+from trainables.metrics.fairness import GAPS
+
+METRICS = ("f1", *GAPS)
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images of the assessed groups, checked and numbered, with what the originals define."""
+
+    cell_N: np.ndarray
+    patient_N: np.ndarray
+    predicted_cell_ASN: np.ndarray
+    hit_ASN: np.ndarray
+    shape_GC: tuple[int, int]
+    num_patients: int
+    one_patient_K: np.ndarray
+
+    @property
+    def smallest_cell(self) -> int:
+        """Least number of images in a class and group that occurs."""
+        return int(np.unique(self.cell_N, return_counts=True)[1].min())
+
+
+def prepare(
+    label_N: np.ndarray,
+    group_N: np.ndarray,
+    patient_N: np.ndarray,
+    prediction_ASN: np.ndarray,
+    *,
+    num_classes: int,
+    num_groups: int,
+    min_support: int = 1,
+) -> Images:
+    """Check the arrays and leave out images of unknown or too small groups.
+
+    Raises:
+        ValueError: shapes differ, a value is out of its range, or no image is left.
+    """
+    label_N, group_N, patient_N, prediction_ASN = map(
+        np.asarray, (label_N, group_N, patient_N, prediction_ASN)
+    )
+    if prediction_ASN.ndim != 3 or patient_N.shape != label_N.shape:
+        shapes = f"{prediction_ASN.shape} and {patient_N.shape}"
+        raise ValueError(f"predictions and patients must be (A, S, N) and (N,) but are {shapes}")
+    for prediction_SN in prediction_ASN:
+        for prediction_N in prediction_SN:
+            confusion_counts(
+                label_N, prediction_N, group_N, num_classes=num_classes, num_groups=num_groups
+            )
+    size_D = np.bincount(group_N[group_N >= 0], minlength=num_groups)
+    assessed = np.flatnonzero(size_D >= max(1, min_support))
+    kept_N = np.isin(group_N, assessed)
+    if not kept_N.any() or not prediction_ASN.size:
+        raise ValueError("no image of an assessed group, or no arm or seed")
+    label_N = label_N[kept_N].astype(np.int64)
+    group_N = np.searchsorted(assessed, group_N[kept_N])
+    _, patient_N = np.unique(patient_N[kept_N], return_inverse=True)
+    prediction_ASN = prediction_ASN[:, :, kept_N].astype(np.int64)
+    cell_N = group_N * num_classes + label_N
+    pairs = np.unique(np.stack([cell_N, patient_N]), axis=1)
+    cells, patients_of_cell = np.unique(pairs[0], return_counts=True)
+    return Images(
+        cell_N=cell_N,
+        patient_N=patient_N,
+        predicted_cell_ASN=group_N * num_classes + prediction_ASN,
+        hit_ASN=prediction_ASN == label_N,
+        shape_GC=(len(assessed), num_classes),
+        num_patients=int(patient_N.max()) + 1,
+        one_patient_K=cells[patients_of_cell == 1],
+    )
+
+
+def _sum_by_cell(weight_NR: np.ndarray, cell_N: np.ndarray, num_cells: int) -> np.ndarray:
+    """Weights summed over the images of each cell, (cells, R)."""
+    sum_R = np.zeros((num_cells, weight_NR.shape[1]))
+    if len(cell_N):
+        order_N = np.argsort(cell_N, kind="stable")
+        cells, start = np.unique(cell_N[order_N], return_index=True)
+        sum_R[cells] = np.add.reduceat(weight_NR[order_N], start, axis=0)
+    return sum_R
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray, empty: np.ndarray) -> np.ndarray:
+    """Divide, with ``empty`` where the denominator is zero."""
+    out = np.broadcast_to(empty, denominator.shape).copy()
+    return np.divide(numerator, denominator, out=out, where=denominator > 0)
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """TPR, FPR and F1 of each cell, (GC, R), and which cells F1 counts."""
+
+    tpr: np.ndarray
+    fpr: np.ndarray
+    f1: np.ndarray
+    seen: np.ndarray
+
+
+def _terms(
+    images: Images,
+    weight_NR: np.ndarray,
+    arm: int,
+    seed: int,
+    original: _Terms | None,
+    draw_2KR: np.ndarray | None,
+) -> _Terms:
+    num_groups, num_classes = images.shape_GC
+    num_cells = num_groups * num_classes
+    hit_N = images.hit_ASN[arm, seed]
+    support = _sum_by_cell(weight_NR, images.cell_N, num_cells)
+    hit = _sum_by_cell(weight_NR[hit_N], images.cell_N[hit_N], num_cells)
+    predicted = _sum_by_cell(weight_NR, images.predicted_cell_ASN[arm, seed], num_cells)
+    false = predicted - hit
+    total = support.reshape(num_groups, num_classes, -1).sum(1, keepdims=True)
+    negative = (total - support.reshape(num_groups, num_classes, -1)).reshape(num_cells, -1)
+    nan = np.full((num_cells, 1), np.nan)
+    tpr = _ratio(hit, support, original.tpr if original else nan)
+    fpr = _ratio(false, negative, original.fpr if original else nan)
+    if draw_2KR is not None and original is not None:
+        cells = images.one_patient_K
+        rate_K = original.tpr[cells]
+        tpr[cells] = rate_K * draw_2KR[1] + (1 - rate_K) * draw_2KR[0]
+        support[cells] = np.bincount(images.cell_N, minlength=num_cells)[cells, None]
+        hit[cells] = support[cells] * tpr[cells]
+    size = support + hit + false
+    f1 = _ratio(2 * hit, size, original.f1 if original else np.zeros((num_cells, 1)))
+    return _Terms(tpr, fpr, f1, original.seen if original else size > 0)
+
+
+def _metrics(term: _Terms, original: _Terms, shape_GC: tuple[int, int]) -> list[np.ndarray]:
+    """The values of ``METRICS``, each (R,)."""
+    tpr, fpr, f1, seen = (
+        value.reshape(*shape_GC, -1) for value in (term.tpr, term.fpr, term.f1, original.seen)
+    )
+    defined_tpr, defined_fpr = (
+        ~np.isnan(value.reshape(shape_GC)) for value in (original.tpr, original.fpr)
+    )
+    f1_R = ((f1 * seen).sum(1) / seen.sum(1)).mean(0)
+    best = [np.full(len(f1_R), np.nan) for _ in GAPS]
+    for a, b in itertools.combinations(range(shape_GC[0]), 2):
+        has_tpr, has_fpr = defined_tpr[a] & defined_tpr[b], defined_fpr[a] & defined_fpr[b]
+        both = has_tpr & has_fpr
+        d_tpr, d_fpr = tpr[a] - tpr[b], fpr[a] - fpr[b]
+        gaps = (
+            (np.abs(d_fpr), has_fpr),
+            (np.abs(d_tpr), has_tpr),
+            (np.abs(d_tpr + d_fpr) / 2, both),
+            ((np.abs(d_tpr) + np.abs(d_fpr)) / 2, both),
+        )
+        for i, (gap, keep_C) in enumerate(gaps):
+            if keep_C.any():
+                best[i] = np.fmax(best[i], gap[keep_C].mean(0))
+    return [f1_R, *best]
+
+
+def metrics_of_weights(
+    images: Images, weight_PR: np.ndarray, draw_2KR: np.ndarray | None = None
+) -> np.ndarray:
+    """Every metric with patients weighted, (len(METRICS), R, A, S); all weights 1: the original.
+
+    Args:
+        images: of ``prepare``.
+        weight_PR: how often each patient counts in each replicate.
+        draw_2KR: hit rates of the cells of one patient, were it missed (0) or hit (1).
+    """
+    num_arms, num_seeds, num_images = images.hit_ASN.shape
+    result = np.empty((len(METRICS), weight_PR.shape[1], num_arms, num_seeds))
+    weight_NR = weight_PR[images.patient_N]
+    ones_N1 = np.ones((num_images, 1))
+    for arm, seed in itertools.product(range(num_arms), range(num_seeds)):
+        original = _terms(images, ones_N1, arm, seed, None, None)
+        term = _terms(images, weight_NR, arm, seed, original, draw_2KR)
+        for i, value_R in enumerate(_metrics(term, original, images.shape_GC)):
+            result[i, :, arm, seed] = value_R
+    return result

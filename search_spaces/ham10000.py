@@ -3,6 +3,7 @@ from search_spaces.sweep_spec import Search, SweepSpec
 from search_spaces.words import choice, one_of
 from trainables.data.augment import PAPER
 from trainables.data.base import Split
+from trainables.data.darken import Darken
 from trainables.data.ham10000 import HAM10000
 from trainables.models.resnet import ResNet18
 from trainables.models.vgg import VGG11
@@ -60,6 +61,47 @@ def methods_vgg11() -> SweepSpec:
             "training": sweep.training.model_copy(update=rate),
             "baseline": one_of("vanilla", "hsic", "fairprune"),
             "prune": arm | {"finetune_loss": choice("baseline", "cross_entropy")},
+        }
+    )
+
+
+def criteria() -> SweepSpec:
+    """One baseline, many criteria, five seeds: which claims about SNNL survive their intervals.
+
+    ResNet-18 by sex; SNNL, FairPrune per channel, magnitude and skewness at 2 and 10 %, three
+    iterations, beside both controls.
+    """
+    return ham10000().model_copy(
+        update={
+            "name": "ham10000-criteria",
+            "prune": {
+                "criterion": choice("snnl", "fairprune", "magnitude", "skewness"),
+                "ratio": choice(0.02, 0.10),
+            },
+            "seeds": (0, 1, 2, 3, 4),
+        }
+    )
+
+
+def darkened() -> SweepSpec:
+    """Semi-synthetic skin tone, a gap whose cause is known: 8 % of the lesions darkened.
+
+    The choice does not depend on the class; ``--set data.darken.class_link=1`` darkens none but
+    the linked, benign ones.
+    """
+    sweep = ham10000()
+    data = HAM10000.Config(
+        root="data/HAM10000",
+        attribute="tone",
+        missing_images="skip",
+        darken=Darken(share=0.08, linked_classes=("nv", "bkl", "df", "vasc")),
+    )
+    return sweep.model_copy(
+        update={
+            "name": "ham10000-darkened",
+            "data": data,
+            "baseline": one_of(*(CAREFUL.get(name, name) for name in METHODS)),
+            "prune": {"criterion": "snnl", "ratio": choice(0.02, 0.10)},
         }
     )
 

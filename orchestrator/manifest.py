@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from orchestrator.images import write_images
 from search_spaces.sweep_spec import SweepSpec
 from trainables.data.base import Dataset
 from trainables.errors import UserError
@@ -76,7 +77,7 @@ def check_same_sweep(folder: Path, spec: SweepSpec, dataset: Dataset) -> None:
 def write_manifest(
     folder: Path, spec: SweepSpec, dataset: Dataset, store: Store, device: str, tracking_uri: str
 ) -> dict[str, Any]:
-    """Write what the folder holds; the sweep's id is made once."""
+    """Write what the folder holds, and whose its predictions are; the sweep's id is made once."""
     path = folder / "manifest.json"
     sweep_id = read_manifest(folder)["sweep_id"] if path.exists() else uuid.uuid4().hex[:16]
     document = {
@@ -102,6 +103,7 @@ def write_manifest(
             "warnings": list(dataset.warnings),
         },
     }
+    write_images(folder, dataset)
     draft = folder / ".manifest.json"
     draft.write_text(json.dumps(document, indent=1))
     draft.replace(path)

@@ -15,6 +15,7 @@ from typing import Any
 
 from rich.markup import escape
 
+from orchestrator.images import copy_images
 from orchestrator.manifest import read_manifest
 from orchestrator.merge_events import join_results, new_openings, new_proposals
 from orchestrator.merge_nodes import copy_nodes, open_store
@@ -23,7 +24,7 @@ from orchestrator.merge_spaces import union
 from orchestrator.records import Ledger, project, write_records
 from trainables.errors import UserError
 
-LEFT_BY_A_STOPPED_MERGE = {".lock", "events.jsonl", "sweep.yaml"}
+LEFT_BY_A_STOPPED_MERGE = {".lock", "events.jsonl", "sweep.yaml", "images.npz"}
 
 
 def merge_sweeps(folders: Sequence[Path], into: Path, *, weights: bool = True) -> dict[str, Any]:
@@ -68,6 +69,8 @@ def merge_sweeps(folders: Sequence[Path], into: Path, *, weights: bool = True) -
         manifest = read_manifest(into) if merged_before else _manifest(sweeps[0].manifest, into)
         if not merged_before:
             (into / "manifest.json").write_text(json.dumps(manifest, indent=1))
+        for source in sources:
+            copy_images(source.folder, into)
         winners, conflicts = join_results(sweeps, has_target=has_target)
         copied = copy_nodes(
             winners, [sweep.store for sweep in sweeps], open_store(into, manifest), weights=weights

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainables.store import NODE, Store, StoreError
+from trainables.store import NODE, GoneError, Store, StoreError
 
 PATH = re.compile(r"(sealed/)?[0-9a-f]{12}/[A-Za-z0-9_.-]+")
 """What a file's path inside its node looks like; a store from elsewhere must not write anywhere
@@ -65,7 +65,7 @@ def copy_nodes(
             copied.without_weights.append(key)
             continue
         problem = f"node {key} is in none of the stores"
-        for store in stores:
+        for store in sorted(stores, key=lambda store: not _has_every_file(store, key)):
             node = store.node(key)
             if store.uri == target.uri or node is None:
                 continue
@@ -73,11 +73,14 @@ def copy_nodes(
                 problem = f"node {key} has other weights in {store.uri} than its record"
                 continue
             try:
-                copied.num_bytes += copy_node(store, target, key)
+                num_bytes, whole = copy_node(store, target, key)
             except StoreError as error:
                 problem = str(error)
                 continue
+            copied.num_bytes += num_bytes
             copied.num_nodes += 1
+            if not whole:
+                copied.without_weights.append(key)
             break
         else:
             copied.without_weights.append(key)
@@ -85,22 +88,35 @@ def copy_nodes(
     return copied
 
 
-def copy_node(source: Store, target: Store, key: str) -> int:
-    """Copy one node, ``node.json`` last; returns the number of bytes.
+def _has_every_file(store: Store, key: str) -> bool:
+    node = store.node(key) or {"files": {}}
+    paths = [entry["path"] for entry in node["files"].values()]
+    return bool(paths) and all(store.fs.exists(f"{store.folder(key)}/{path}") for path in paths)
+
+
+def copy_node(source: Store, target: Store, key: str) -> tuple[int, bool]:
+    """Copy one node, ``node.json`` last; returns the number of bytes, and whether every file came.
+
+    A file that was removed from the source stays away: predictions are worth having where the
+    weights are gone, and whoever needs those makes them again.
 
     Raises:
-        StoreError: a file is missing or damaged, or has a path that is not of a node.
+        StoreError: there is no such node, a file is damaged, or has a path that is not of a node.
     """
     node = source.node(key)
     if node is None:
         raise StoreError(f"node {key} is not in {source.uri}")
-    num_bytes = 0
+    num_bytes, whole = 0, True
     for name, entry in node["files"].items():
         if not PATH.fullmatch(entry["path"]):
             raise StoreError(f"node {key} in {source.uri} has a file at {entry['path']!r}")
-        data = source.read(key, name)
+        try:
+            data = source.read(key, name)
+        except GoneError:
+            whole = False
+            continue
         target.put_if_absent(f"{target.folder(key)}/{entry['path']}", data)
         num_bytes += len(data)
     text = json.dumps(node, sort_keys=True, indent=1, allow_nan=False).encode()
     target.put_if_absent(f"{target.folder(key)}/{NODE}", text)
-    return num_bytes
+    return num_bytes, whole

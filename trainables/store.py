@@ -24,6 +24,10 @@ class StoreError(Exception):
     """A stored file is missing or is not what its node says it is."""
 
 
+class GoneError(StoreError):
+    """A file of a committed node has been removed (weights may be, a record stays valid)."""
+
+
 class Store:
     """Nodes under one URI; every operation is whole-file, nothing is renamed."""
 
@@ -64,7 +68,7 @@ class Store:
         try:
             data = self.fs.cat_file(f"{self.folder(key)}/{entry['path']}")
         except FileNotFoundError:
-            raise StoreError(f"file {name!r} of node {key} is gone from {self.uri}") from None
+            raise GoneError(f"file {name!r} of node {key} is gone from {self.uri}") from None
         if hashlib.sha256(data).hexdigest() != entry["sha256"]:
             raise StoreError(f"file {name!r} of node {key} is damaged in {self.uri}")
         return bytes(data)

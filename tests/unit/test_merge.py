@@ -326,3 +326,25 @@ def test_every_parameter_is_renamed_to_its_place_in_the_union(prunes):
             assert in_space(joined, Proposal.from_event(renamed(event, renaming)))
             assert configuration.key in whole
     assert union([joined, *specs])[0] == joined
+
+
+def test_predictions_are_merged_where_the_weights_are_gone(shards, tmp_path):
+    """A host that is wiped sends home what is small: records, predictions, no weights."""
+    source = copy_sweep(shards / "a", tmp_path / "light")
+    store = Store(str(source / "store"))
+    weights = list((source / "store").rglob("*.safetensors"))
+    for path in weights:
+        path.unlink()
+    done = [key for key, r in load_records(source).items() if r["status"] == "done"]
+    into = tmp_path / "merged"
+    document = merge([source], into)
+    merged = Store(str(into / "store"))
+    assert len(weights) == len(done) > 0
+    assert document["problems"] == []
+    assert sorted(document["without_weights"]) == sorted(done)
+    for key in done:
+        assert merged.read(key, "validation.npz") == store.read(key, "validation.npz")
+    # with the whole store beside it, everything comes
+    both = merge([source, shards / "a"], tmp_path / "both")
+    assert both["without_weights"] == []
+    assert (into / "images.npz").read_bytes() == (shards / "a/images.npz").read_bytes()

@@ -116,7 +116,10 @@ class Evidence:
         name = tuple(keys_S)
         if name not in self._floors:
             self._floors[name] = permutation_floor(
-                *self._of(keys_S), **self._shape, num_replicates=REPLICATES
+                *self._of(keys_S),
+                num_classes=self.images.num_classes,
+                num_groups=self.images.num_groups,
+                num_replicates=REPLICATES,
             )
         return self._floors[name]
 
@@ -128,7 +131,11 @@ class Evidence:
         """
         from trainables.metrics.corrected_gap import gap_debiased
 
-        return gap_debiased(*self._of(keys_S), **self._shape)
+        return gap_debiased(
+            *self._of(keys_S),
+            num_classes=self.images.num_classes,
+            num_groups=self.images.num_groups,
+        )
 
     def detectable(self, keys_S: Sequence[str], gap: str) -> float | None:
         """The smallest gap that the permutation test on this split finds with 80 % power.
@@ -138,11 +145,12 @@ class Evidence:
         """
         from trainables.metrics.floor import smallest_detectable_gap
 
-        return smallest_detectable_gap(*self._of(keys_S), **self._shape, gap=gap)
-
-    @property
-    def _shape(self) -> dict[str, int]:
-        return {"num_classes": self.images.num_classes, "num_groups": self.images.num_groups}
+        return smallest_detectable_gap(
+            *self._of(keys_S),
+            num_classes=self.images.num_classes,
+            num_groups=self.images.num_groups,
+            gap=gap,
+        )
 
     def _of(self, keys_S: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         prediction_SN = np.stack([self.prediction_N(key) for key in keys_S])

@@ -332,6 +332,8 @@ def test_predictions_are_merged_where_the_weights_are_gone(shards, tmp_path):
     """A host that is wiped sends home what is small: records, predictions, no weights."""
     source = copy_sweep(shards / "a", tmp_path / "light")
     store = Store(str(source / "store"))
+    manifest = read_manifest(source) | {"store": store.uri}
+    (source / "manifest.json").write_text(json.dumps(manifest))
     weights = list((source / "store").rglob("*.safetensors"))
     for path in weights:
         path.unlink()

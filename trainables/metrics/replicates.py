@@ -38,12 +38,21 @@ class Replicates:
     """Metrics of the original data and of each replicate, by name; NaN where undefined.
 
     ``smallest_cell`` is the least number of images in a class and group that occurs.
+    ``present_AS``: which seeds each arm has, None: all have all.
     """
 
     value_AS: Mapping[str, np.ndarray]
     replicate_RAS: Mapping[str, np.ndarray]
     num_patients: int
     smallest_cell: int
+    present_AS: np.ndarray | None = None
+
+    @property
+    def present(self) -> np.ndarray:
+        """``present_AS``, written out."""
+        if self.present_AS is not None:
+            return self.present_AS
+        return np.ones(next(iter(self.value_AS.values())).shape, dtype=bool)
 
 
 def draw_patients(num_patients: int, num: int, rng: np.random.Generator) -> np.ndarray:
@@ -74,6 +83,7 @@ def replicate_metrics(
     num_replicates: int = 10_000,
     seed: int = 0,
     min_support: int = 1,
+    present_AS: np.ndarray | None = None,
     chunk: int | None = None,
 ) -> Replicates:
     """F1 and gaps (``corrected``) of arms and seeds on the same images, with patients resampled.
@@ -88,6 +98,8 @@ def replicate_metrics(
         num_replicates: R.
         seed: of the draws; equal seeds and patients give equal draws for any arms.
         min_support: groups with fewer images are not assessed.
+        present_AS: which seeds each arm has; predictions of the others are not read and their
+            figures are NaN. None: all.
         chunk: replicates at a time, of no influence on the result; None: as memory allows.
 
     Raises:
@@ -96,6 +108,7 @@ def replicate_metrics(
     images = prepare(
         label_N, group_N, patient_N, prediction_ASN,
         num_classes=num_classes, num_groups=num_groups, min_support=min_support,
+        present_AS=present_AS,
     )  # fmt: skip
     largest = max(len(images.cell_N), images.shape_GC[0] * num_classes)
     chunk = chunk or max(1, _CHUNK_ELEMENTS // largest)
@@ -114,4 +127,5 @@ def replicate_metrics(
         replicate_RAS={name: replicate[i] for i, name in enumerate(METRICS)},
         num_patients=images.num_patients,
         smallest_cell=images.smallest_cell,
+        present_AS=images.present_AS,
     )

@@ -30,6 +30,7 @@ class Images:
     patient_N: np.ndarray
     predicted_cell_ASN: np.ndarray
     hit_ASN: np.ndarray
+    present_AS: np.ndarray
     shape_GC: tuple[int, int]
     num_patients: int
     one_patient_K: np.ndarray
@@ -49,8 +50,11 @@ def prepare(
     num_classes: int,
     num_groups: int,
     min_support: int = 1,
+    present_AS: np.ndarray | None = None,
 ) -> Images:
     """Check the arrays and leave out images of unknown or too small groups.
+
+    ``present_AS``: which seeds each arm has, None: all; predictions of the others are not read.
 
     Raises:
         ValueError: shapes differ, a value is out of its range, or no image is left.
@@ -61,15 +65,19 @@ def prepare(
     if prediction_ASN.ndim != 3 or patient_N.shape != label_N.shape:
         shapes = f"{prediction_ASN.shape} and {patient_N.shape}"
         raise ValueError(f"predictions and patients must be (A, S, N) and (N,) but are {shapes}")
-    for prediction_SN in prediction_ASN:
-        for prediction_N in prediction_SN:
-            confusion_counts(
-                label_N, prediction_N, group_N, num_classes=num_classes, num_groups=num_groups
-            )
+    if present_AS is None:
+        present_AS = np.ones(prediction_ASN.shape[:2], dtype=bool)
+    present_AS = np.asarray(present_AS, dtype=bool)
+    if present_AS.shape != prediction_ASN.shape[:2]:
+        raise ValueError(f"present seeds must be {prediction_ASN.shape[:2]}: {present_AS.shape}")
+    for prediction_N in prediction_ASN[present_AS]:
+        confusion_counts(
+            label_N, prediction_N, group_N, num_classes=num_classes, num_groups=num_groups
+        )
     size_D = np.bincount(group_N[group_N >= 0], minlength=num_groups)
     assessed = np.flatnonzero(size_D >= max(1, min_support))
     kept_N = np.isin(group_N, assessed)
-    if not kept_N.any() or not prediction_ASN.size:
+    if not kept_N.any() or not present_AS.any():
         raise ValueError("no image of an assessed group, or no arm or seed")
     label_N = label_N[kept_N].astype(np.int64)
     group_N = np.searchsorted(assessed, group_N[kept_N])
@@ -83,6 +91,7 @@ def prepare(
         patient_N=patient_N,
         predicted_cell_ASN=group_N * num_classes + prediction_ASN,
         hit_ASN=prediction_ASN == label_N,
+        present_AS=present_AS,
         shape_GC=(len(assessed), num_classes),
         num_patients=int(patient_N.max()) + 1,
         one_patient_K=cells[patients_of_cell == 1],
@@ -177,16 +186,18 @@ def metrics_of_weights(
 ) -> np.ndarray:
     """Every metric with patients weighted, (len(METRICS), R, A, S); all weights 1: the original.
 
+    NaN where an arm does not have a seed.
+
     Args:
         images: of ``prepare``.
         weight_PR: how often each patient counts in each replicate.
         draw_2KR: hit rates of the cells of one patient, were it missed (0) or hit (1).
     """
     num_arms, num_seeds, num_images = images.hit_ASN.shape
-    result = np.empty((len(METRICS), weight_PR.shape[1], num_arms, num_seeds))
+    result = np.full((len(METRICS), weight_PR.shape[1], num_arms, num_seeds), np.nan)
     weight_NR = weight_PR[images.patient_N]
     ones_N1 = np.ones((num_images, 1))
-    for arm, seed in itertools.product(range(num_arms), range(num_seeds)):
+    for arm, seed in np.argwhere(images.present_AS):
         original = _terms(images, ones_N1, arm, seed, None, None)
         term = _terms(images, weight_NR, arm, seed, original, draw_2KR)
         for i, value_R in enumerate(_metrics(term, original, images.shape_GC)):

@@ -1,0 +1,165 @@
+"""One figure of many arms and seeds with its replicates: a metric, a difference, or FATE.
+
+All are means over seeds of one number a seed. For FATE that number is its linearisation, so that
+intervals, joint draws and simultaneous intervals treat the three alike.
+
+Shape legend: A arms (rows; of a contrast: C), S seeds (columns, by seed number), R replicates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainables.metrics.crossed import CONFIDENCE, Interval, interval
+from trainables.metrics.fate import fate, undefined_reason
+from trainables.metrics.replicates import Replicates
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What each seed contributes to the mean of each row.
+
+    Attributes:
+        value_AS: on the original patients; NaN where undefined or not present.
+        replicate_RAS: the same on resampled patients, one draw for all rows and seeds.
+        present_AS: which seeds each row has; only those are read.
+        num_patients: P.
+        smallest_cell: images of the least class and group.
+        reason_A: why a row's figure has no interval although it has a value; None: it has one.
+    """
+
+    value_AS: np.ndarray
+    replicate_RAS: np.ndarray
+    present_AS: np.ndarray
+    num_patients: int
+    smallest_cell: int
+    reason_A: tuple[str | None, ...]
+
+    @property
+    def num_seeds_A(self) -> np.ndarray:
+        """How many seeds each row has."""
+        return self.present_AS.sum(1)
+
+    def variance(self, row: int, *, confidence: float = CONFIDENCE) -> Interval:
+        """The interval of one row's mean, also where ``reason_A`` says that it does not hold."""
+        present_S = self.present_AS[row]
+        if not present_S.any():
+            return Interval(None, reason="no seed in common")
+        return interval(
+            self.value_AS[row, present_S],
+            self.replicate_RAS[:, row][:, present_S],
+            num_patients=self.num_patients,
+            smallest_cell=self.smallest_cell,
+            confidence=confidence,
+        )
+
+    def interval(self, row: int, *, confidence: float = CONFIDENCE) -> Interval:
+        """The interval of one row's mean over its seeds, see ``crossed.interval``."""
+        found, reason = self.variance(row, confidence=confidence), self.reason_A[row]
+        if reason is None:
+            return found
+        return Interval(
+            found.value, reason=reason, num_seeds=found.num_seeds, approximate=found.approximate
+        )
+
+
+def metric_figure(replicates: Replicates, name: str) -> Figure:
+    """One of ``METRICS`` in every arm."""
+    value_AS = replicates.value_AS[name]
+    return Figure(
+        value_AS,
+        replicates.replicate_RAS[name],
+        replicates.present,
+        replicates.num_patients,
+        replicates.smallest_cell,
+        (None,) * len(value_AS),
+    )
+
+
+def contrast_figure(figure: Figure, pairs: Sequence[tuple[int, int]]) -> Figure:
+    """Row ``a`` less row ``b`` for each pair, over the seeds that both have."""
+    own, other = (np.array([pair[i] for pair in pairs], dtype=int) for i in (0, 1))
+    return Figure(
+        figure.value_AS[own] - figure.value_AS[other],
+        figure.replicate_RAS[:, own] - figure.replicate_RAS[:, other],
+        figure.present_AS[own] & figure.present_AS[other],
+        figure.num_patients,
+        figure.smallest_cell,
+        tuple(figure.reason_A[a] or figure.reason_A[b] for a, b in pairs),
+    )
+
+
+def fate_figure(
+    replicates: Replicates,
+    gap: str,
+    reference: int,
+    *,
+    floor: float = 0.0,
+    confidence: float = CONFIDENCE,
+) -> Figure:
+    """FATE of the seed means of every arm, F1/F1_ref - gap/gap_ref, by linearisation.
+
+    A ratio r = x/y of means changes by (dx - r dy) / y, so that seed s, original or replicate,
+    contributes value + (f_s - r f_ref,s) / f_ref - (g_s - q g_ref,s) / g_ref, with r and q the
+    ratios of the original means (Cochran, Sampling Techniques, 3rd ed., section 6.4). Means are
+    over the seeds that the arm and the reference have in common.
+
+    A row is not determined where the interval of the reference's gap reaches ``floor``: there the
+    linearisation does not hold. The reference's own FATE is 0 by definition.
+
+    Args:
+        replicates: of ``replicate_metrics``.
+        gap: one of ``GAPS``.
+        reference: the arm of the reference.
+        floor: the gap that a classifier with equal per-class rates would show, at least 0.
+        confidence: in (0, 1), of the reference gap's interval.
+    """
+    f1, gaps = metric_figure(replicates, "f1"), metric_figure(replicates, gap)
+    present_AS = replicates.present & replicates.present[reference]
+    value_AS = np.full(present_AS.shape, np.nan)
+    replicate_RAS = np.full((len(f1.replicate_RAS), *present_AS.shape), np.nan)
+    reasons: list[str | None] = []
+    for arm, on_S in enumerate(present_AS):
+        rows = [
+            (one.value_AS[row, on_S], one.replicate_RAS[:, row][:, on_S])
+            for one in (f1, gaps)
+            for row in (arm, reference)
+        ]
+        # A mean without a seed is undefined, and numpy would warn about it.
+        mean = [float(v_S.mean()) if on_S.any() else math.nan for v_S, _ in rows]
+        named = [None if math.isnan(m) else m for m in mean]
+        of_f1, of_reference_f1, of_gap, of_reference_gap = named
+        value = fate(of_f1, of_gap, of_reference_f1, of_reference_gap)
+        if value is None:
+            reasons.append(undefined_reason(of_f1, of_gap, of_reference_f1, of_reference_gap))
+            continue
+        for array, i in ((value_AS[arm], 0), (replicate_RAS[:, arm], 1)):
+            f, f_ref, g, g_ref = (row[i] for row in rows)
+            gain = (f - mean[0] / mean[1] * f_ref) / mean[1]
+            growth = (g - mean[2] / mean[3] * g_ref) / mean[3]
+            array[..., on_S] = value + gain - growth
+        of_gap_interval = interval(
+            *rows[3],
+            num_patients=replicates.num_patients,
+            smallest_cell=replicates.smallest_cell,
+            confidence=confidence,
+        )
+        low, least = of_gap_interval.low, max(floor, 0.0)
+        reaches = low is None or low <= least
+        reasons.append(
+            f"not determined: the interval of the reference's gap reaches {least:g}"
+            if reaches
+            else None
+        )
+    return Figure(
+        value_AS,
+        replicate_RAS,
+        present_AS,
+        replicates.num_patients,
+        replicates.smallest_cell,
+        tuple(reasons),
+    )

@@ -1,0 +1,151 @@
+"""Which arms belong to the front, by joint draws, with an indifference zone.
+
+An arm is *dominated* by another that is nowhere worse and somewhere better. It is *dominated by
+more than the zone* where another is at least as good with the zone taken off in every objective:
+otherwise it is an epsilon-efficient solution (Loridan 1984, J. Optim. Theory Appl. 43). Arms that
+differ by less than the zone are never told apart, whatever the number of seeds.
+
+Shape legend: A arms, R draws, K objectives, all maximised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from trainables.metrics.crossed import CONFIDENCE, MIN_SEEDS
+
+ZONE: Mapping[str, float] = {"fate": 0.02, "f1": 0.005}
+"""Differences of no practical weight, by the kind of objective."""
+
+State = Literal["in", "out", "open"]
+
+
+@dataclass(frozen=True)
+class Membership:
+    """One arm's place. ``frequency`` and ``dominated`` are None where an objective is undefined.
+
+    Attributes:
+        frequency: share of draws in which no arm dominates it.
+        dominated: share of draws in which an arm dominates it by more than the zone.
+        state: ``out`` where that share reaches the confidence and it has enough seeds, ``in``
+            where it is at most one less the confidence, else ``open``.
+        reason: why it is open although draws would decide it.
+    """
+
+    frequency: float | None
+    dominated: float | None
+    state: State
+    reason: str | None = None
+
+
+def zone_of(objectives: Sequence[str]) -> np.ndarray:
+    """The zone of each objective by its name: FATE's, F1's, else 0, (K,)."""
+    kinds = [name.partition("_")[0] for name in objectives]
+    return np.array([ZONE.get(kind, 0.0) for kind in kinds])
+
+
+def dominated_draws(draw_RAK: np.ndarray, zone_K: np.ndarray | float = 0.0) -> np.ndarray:
+    """Whether some arm dominates each arm by more than the zone in each draw, bool (R, A).
+
+    An arm with NaN neither dominates nor is dominated.
+    """
+    moved_RAK = draw_RAK + zone_K
+    found_RA = np.zeros(draw_RAK.shape[:2], dtype=bool)
+    for arm in range(draw_RAK.shape[1]):
+        other_R1K = draw_RAK[:, arm, None]
+        reaches_RA = (other_R1K >= moved_RAK).all(-1)
+        found_RA |= reaches_RA & (other_R1K > moved_RAK).any(-1)
+    return found_RA
+
+
+def membership_frequency(draw_RAK: np.ndarray) -> np.ndarray:
+    """Share of draws in which no arm dominates each arm, (A,); NaN where undefined."""
+    share_A = 1 - dominated_draws(draw_RAK).mean(0)
+    return np.where(np.isnan(draw_RAK).any((0, 2)), np.nan, share_A)
+
+
+def memberships(
+    draw_RAK: np.ndarray,
+    zone_K: np.ndarray,
+    num_seeds_A: Sequence[int] | np.ndarray,
+    *,
+    confidence: float = CONFIDENCE,
+    min_seeds: int = MIN_SEEDS,
+) -> tuple[Membership, ...]:
+    """Frequency and decision of each arm.
+
+    Args:
+        draw_RAK: of ``joint.joint_draws``.
+        zone_K: the indifference zone of each objective, at least 0.
+        num_seeds_A: seeds of each arm; one with fewer than ``min_seeds`` is not decided out.
+        confidence: in (1/2, 1).
+        min_seeds: see above.
+
+    Raises:
+        ValueError: a zone is negative, or confidence is out of its range.
+    """
+    if (np.asarray(zone_K) < 0).any() or not 0.5 < confidence < 1:
+        raise ValueError(f"zone at least 0 and confidence in (1/2, 1): {zone_K}, {confidence}")
+    share_A = dominated_draws(draw_RAK, zone_K).mean(0)
+    found = []
+    for frequency, share, seeds in zip(
+        membership_frequency(draw_RAK), share_A, num_seeds_A, strict=True
+    ):
+        if np.isnan(frequency):
+            found.append(Membership(None, None, "open", "an objective is undefined"))
+            continue
+        state: State = "open"
+        reason = None
+        if share <= 1 - confidence:
+            state = "in"
+        elif share >= confidence and seeds >= min_seeds:
+            state = "out"
+        elif share >= confidence:
+            reason = f"{seeds} seeds, {min_seeds} before an arm is dropped"
+        found.append(Membership(float(frequency), float(share), state, reason))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A function of all arms' figures with its interval around the point estimate.
+
+    ``optimism``: mean of the draws less the value. The front of noisy points lies above that of
+    their means, and so does the point estimate above the truth, by about as much.
+    """
+
+    value: float
+    low: float
+    high: float
+    optimism: float
+
+
+def hypervolume_interval(
+    point_AK: np.ndarray,
+    draw_RAK: np.ndarray,
+    volume: Callable[[np.ndarray], float],
+    *,
+    confidence: float = CONFIDENCE,
+) -> Spread:
+    """Hypervolume of the point estimates, plus and minus a quantile of the draws' deviations.
+
+    No percentiles of the draws: these lie above the value (see ``Spread.optimism``) and can miss
+    it. Half the width is the ``confidence`` quantile of |draw - mean of the draws|.
+
+    Args:
+        point_AK: point estimates.
+        draw_RAK: of ``joint.joint_draws``.
+        volume: of points (A, K), such as orchestrator/pareto.py's ``hypervolume`` with its
+            reference point bound; rows with NaN are left out before it is called.
+        confidence: in (0, 1).
+    """
+    defined_A = ~(np.isnan(draw_RAK).any((0, 2)) | np.isnan(point_AK).any(1))
+    value = float(volume(point_AK[defined_A]))
+    draw_R = np.array([volume(draw_AK[defined_A]) for draw_AK in draw_RAK])
+    mean = float(draw_R.mean())
+    half = float(np.quantile(np.abs(draw_R - mean), confidence))
+    return Spread(value, value - half, value + half, mean - value)

@@ -13,9 +13,12 @@ from typing import Any
 
 from rich.markup import escape
 
+from orchestrator.evidence import open_evidence
 from orchestrator.export_models import export_models
-from orchestrator.front import Front, build_front, write_front
+from orchestrator.front import Front, all_notes, build_front, judge_front, write_front
 from orchestrator.front_page import Page, front_page
+from orchestrator.judged_columns import opened_columns_of
+from orchestrator.judgement import FATES, Judgement, judge
 from orchestrator.manifest import read_manifest, read_sweep
 from orchestrator.merge_nodes import open_store
 from orchestrator.records import load_records, read_events
@@ -27,6 +30,8 @@ from trainables.store import Store
 
 FILES = ("front.csv", "front.json", "front.parquet", "front.html")
 NOT_READ = "the test split was not read"
+OPTIMISM = ("f1", *FATES)
+"""Figures of which validation less test is shown for each member."""
 
 
 def export_sweep(
@@ -61,18 +66,25 @@ def export_sweep(
     opened, notes = (
         _open(folder, front, records, store, spec, manifest) if open_test else (None, [])
     )
+    judgement = judge_front(folder, front, records)
+    tested = _judge_test(folder, front, records, store, manifest) if opened else None
     adaptive = adaptive_keys(list(read_events(folder)))
-    added = _added_columns(front, opened, adaptive)
-    notes = [*_front_notes(front, opened is not None), *notes, *_adaptive_note(added)]
+    added = _added_columns(front, opened, adaptive, tested)
+    notes = [
+        *_front_notes(front, judgement, opened is not None),
+        *notes,
+        *_optimism_note(front, added),
+        *_adaptive_note(added),
+    ]
     to.mkdir(parents=True, exist_ok=True)
-    _write_tables(to, front, added, notes)
+    _write_tables(to, front, judgement, added, notes)
     page = Page(
         sweep=manifest["sweep"],
         data=f"{manifest['data']['name']} by {manifest['data']['attribute']}",
         version=manifest["fatefront"],
         notes=tuple(notes),
     )
-    _write(to / "front.html", front_page(front, records, added, page))
+    _write(to / "front.html", front_page(front, records, added, page, judgement))
     extra = {
         "groups": manifest["data"]["groups"],
         "aspect": spec.data.aspect,
@@ -145,8 +157,26 @@ def _open(
     return opened, [f"not in the test figures: {problem}" for problem in opened.problems]
 
 
+def _judge_test(
+    folder: Path,
+    front: Front,
+    records: Mapping[str, Any],
+    store: Store,
+    manifest: Mapping[str, Any],
+) -> Judgement | None:
+    """How sure the members' test figures are; the ledger has their opening by now."""
+    if manifest["mode"] != "corrected":
+        return None
+    try:
+        evidence = open_evidence(folder, manifest, store, records, split="test")
+    except UserError:
+        return None
+    points = [member.aggregate for member in front.members]
+    return judge(points, records, evidence, front.objectives, front.reference_point)
+
+
 def _added_columns(
-    front: Front, opened: Opened | None, adaptive: set[str]
+    front: Front, opened: Opened | None, adaptive: set[str], tested: Judgement | None
 ) -> list[dict[str, Any]]:
     """What the export adds to each member's row."""
     added = []
@@ -156,18 +186,38 @@ def _added_columns(
         if opened is not None:
             nothing = dict.fromkeys(COLUMNS) | {"test_num_seeds": 0}
             row |= opened.figures.get(point.configuration, nothing)
+            row |= opened_columns_of(tested, point.configuration)
+            row |= {
+                f"test_optimism_{name}": _less(point.figures.get(name), row[f"test_{name}"])
+                for name in OPTIMISM
+            }
         added.append(row)
     return added
 
 
-def _front_notes(front: Front, opened: bool) -> list[str]:
+def _less(value: float | None, other: float | None) -> float | None:
+    return None if value is None or other is None else value - other
+
+
+def _optimism_note(front: Front, added: Sequence[Mapping[str, Any]]) -> list[str]:
+    """How much the members lost from validation to test: selection and luck."""
+    means = []
+    for name in front.objectives:
+        known = [row[f"test_optimism_{name}"] for row in added if f"test_optimism_{name}" in row]
+        known = [value for value in known if value is not None]
+        if known:
+            means.append(f"{name} {sum(known) / len(known):+.3f}")
+    return [f"validation less test, mean of the members: {', '.join(means)}"] if means else []
+
+
+def _front_notes(front: Front, judgement: Judgement, opened: bool) -> list[str]:
     if not opened:
-        return list(front.notes)
+        return all_notes(front, judgement)
     own = (
         "members and their order come from the validation split; "
         "test_* columns were opened by this export"
     )
-    return [own, *(note for note in front.notes if NOT_READ not in note)]
+    return [own, *(note for note in all_notes(front, judgement) if NOT_READ not in note)]
 
 
 def _adaptive_note(added: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -182,14 +232,18 @@ def _adaptive_note(added: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _write_tables(
-    to: Path, front: Front, added: Sequence[Mapping[str, Any]], notes: Sequence[str]
+    to: Path,
+    front: Front,
+    judgement: Judgement,
+    added: Sequence[Mapping[str, Any]],
+    notes: Sequence[str],
 ) -> None:
     """``front.csv`` and ``front.json`` of the sweep with the export's columns, and the same as
     Parquet.
     """
     import pandas as pd
 
-    write_front(to, front)
+    write_front(to, front, judgement)
     document = json.loads((to / "front.json").read_text(encoding="utf-8"))
     members = [row | dict(more) for row, more in zip(document["members"], added, strict=True)]
     document |= {"members": members, "notes": list(notes)}

@@ -22,14 +22,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from orchestrator.aggregate import Aggregate, aggregate, spread
+from orchestrator.judged_columns import COLUMNS as JUDGED_COLUMNS
+from orchestrator.judged_columns import columns_of, judgement_document
+from orchestrator.judgement import Judgement, judge_folder
 from orchestrator.pareto import dominates, hypervolume, knee, pareto_mask
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 __all__ = [
-    "COLUMNS", "REFERENCE_POINT", "Front", "Member", "build_front", "document", "dominates",
-    "hypervolume", "knee", "pareto_mask", "render", "row", "rows", "write_front",
+    "COLUMNS", "REFERENCE_POINT", "Front", "Member", "all_notes", "build_front", "document",
+    "dominates", "hypervolume", "judge_front", "knee", "pareto_mask", "render", "row", "rows",
+    "write_front",
 ]  # fmt: skip
 
 Level = Literal["configuration", "trial"]
@@ -52,7 +56,7 @@ COLUMNS = (
     "f1", "fate_eodd_hardt", "fate_eodd", "fate_eopp1", "fate_eopp0", "eopp0", "eopp1", "eodd",
     "eodd_hardt", "f1_sd", "fate_eodd_hardt_seed_mean", "fate_eodd_hardt_seed_sd", "tags",
     "num_params", "flops", "knee", "keys", "configuration_key", "seeds", "layer", "baseline_spec",
-    "prune_spec",
+    "prune_spec", *JUDGED_COLUMNS,
 )  # fmt: skip
 
 
@@ -263,7 +267,20 @@ def _notes(
     return notes
 
 
-def row(member: Member, *, is_knee: bool = False) -> dict[str, Any]:
+def judge_front(folder: Path, front: Front, records: Records) -> Judgement:
+    """How sure every point of the front is, as far as its sweep's predictions are at hand.
+
+    At trial level there is one seed each and nothing to judge by.
+    """
+    if front.level == "trial":
+        return Judgement()
+    points = [member.aggregate for member in (*front.members, *front.dominated)]
+    return judge_folder(folder, points, records, front.objectives, front.reference_point)
+
+
+def row(
+    member: Member, *, is_knee: bool = False, judgement: Judgement | None = None
+) -> dict[str, Any]:
     """One point as a flat row; the columns of ``COLUMNS``, undefined figures None."""
     point, trial, figures = member.aggregate, member.aggregate.trial, member.aggregate.figures
     fate_mean, fate_sd = spread(point.per_seed["fate_eodd_hardt"])
@@ -285,21 +302,22 @@ def row(member: Member, *, is_knee: bool = False) -> dict[str, Any]:
         "seeds": " ".join(map(str, point.seeds)),
         "baseline_spec": trial["baseline"],
         "prune_spec": trial["prune"],
-    }
+    } | columns_of(judgement, point.configuration)
     return {
         name: known[name] if name in known else figures.get(name, trial.get(name))
         for name in COLUMNS
     }
 
 
-def rows(front: Front) -> list[dict[str, Any]]:
+def rows(front: Front, judgement: Judgement | None = None) -> list[dict[str, Any]]:
     """One row a member, in the front's order."""
     return [
-        row(member, is_knee=number == front.knee) for number, member in enumerate(front.members)
+        row(member, is_knee=number == front.knee, judgement=judgement)
+        for number, member in enumerate(front.members)
     ]
 
 
-def document(front: Front) -> dict[str, Any]:
+def document(front: Front, judgement: Judgement | None = None) -> dict[str, Any]:
     """``front.json``: see ``orchestrator/schemas/front.json``."""
     return {
         "objectives": list(front.objectives),
@@ -308,23 +326,34 @@ def document(front: Front) -> dict[str, Any]:
         "hypervolume": front.hypervolume,
         "level": front.level,
         "knee": front.knee,
-        "members": rows(front),
-        "dominated": [row(member) for member in front.dominated],
+        **judgement_document(judgement),
+        "members": rows(front, judgement),
+        "dominated": [row(member, judgement=judgement) for member in front.dominated],
         "incomplete": list(front.incomplete),
         "undefined": list(front.undefined),
-        "notes": list(front.notes),
+        "notes": all_notes(front, judgement),
     }
 
 
-def write_front(folder: Path, front: Front) -> None:
+def all_notes(front: Front, judgement: Judgement | None) -> list[str]:
+    """The front's notes and those of its judgement."""
+    if judgement is None:
+        return list(front.notes)
+    return [*front.notes, *judgement.notes, *judgement.problems[:3]]
+
+
+def write_front(folder: Path, front: Front, judgement: Judgement | None = None) -> None:
     """Write ``front.csv`` and ``front.json``: each whole or not at all."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    for line in rows(front):
+    for line in rows(front, judgement):
         writer.writerow({name: _cell(value) for name, value in line.items()})
     _replace(folder / "front.csv", text.getvalue())
-    _replace(folder / "front.json", json.dumps(document(front), indent=1, allow_nan=False) + "\n")
+    _replace(
+        folder / "front.json",
+        json.dumps(document(front, judgement), indent=1, allow_nan=False) + "\n",
+    )
 
 
 def _cell(value: Any) -> Any:
@@ -339,8 +368,8 @@ def _replace(path: Path, text: str) -> None:
     draft.replace(path)
 
 
-def render(front: Front) -> Table:
-    """The members for people, 80 columns wide; the notes are the caption.
+def render(front: Front, judgement: Judgement | None = None) -> Table:
+    """The members for people, 80 columns wide where figures have no interval; notes below.
 
     Of tags that differ between seeds the most frequent is shown.
     """
@@ -349,22 +378,46 @@ def render(front: Front) -> Table:
     shown = list(dict.fromkeys((*front.objectives, "f1")))
     fates = [name for name in shown if name.startswith("fate_")]
     short = {fates[0]: "FATE"} if len(fates) == 1 else {}
-    caption = "\n".join([*(f"FATE is {name}" for name in short), *front.notes])
-    table = Table(title=f"Pareto front: {' and '.join(front.objectives)}", caption=caption)
-    table.add_column("configuration", no_wrap=True)
+    table = Table(title=f"Pareto front: {' and '.join(front.objectives)}")
+    table.add_column("configuration")
     table.add_column("role")
     for name in shown:
-        table.add_column(short.get(name, name), justify="right", no_wrap=True)
+        table.add_column(short.get(name, name), justify="right")
+    judged = judgement is not None and bool(judgement.points)
+    if judged:
+        table.add_column("on front", justify="right")
     table.add_column("groups")
-    for line in rows(front):
-        figures = ["-" if line[name] is None else f"{line[name]:.3f}" for name in shown]
-        if line["f1_sd"] is not None:
-            figures[shown.index("f1")] += f"±{line['f1_sd']:.3f}"
+    lines = rows(front, judgement)
+    for line in lines:
         tags = Counter(line["tags"].split("; "))
         told, num = tags.most_common(1)[0]
         told += f" ({num} of {tags.total()} seeds)" if len(tags) > 1 else ""
         name = line["configuration"] + (" *" if line["knee"] else "")
-        table.add_row(name, line["role"], *figures, told)
-    if any(line["knee"] for line in rows(front)):
-        table.caption = f"* the knee\n{table.caption}"
+        frequency = line["membership_frequency"]
+        place = ["-" if frequency is None else f"{frequency:.0%}"] if judged else []
+        figures = [_figure(line, figure) for figure in shown]
+        table.add_row(name, line["role"], *figures, *place, told)
+    captions = [f"FATE is {name}" for name in short]
+    captions += ["* the knee"] if any(line["knee"] for line in lines) else []
+    if judged:
+        captions.append("on front: share of joint redraws of seeds and patients")
+        captions += [f"{line['configuration']}: {text}" for line in lines for text in _told(line)]
+    table.caption = "\n".join([*captions, *all_notes(front, judgement)])
     return table
+
+
+def _figure(line: Mapping[str, Any], name: str) -> str:
+    """A figure with its interval, or else ± one standard deviation over seeds."""
+    if line[name] is None:
+        return "-"
+    text = f"{line[name]:.3f}"
+    low, high = line.get(f"{name}_low"), line.get(f"{name}_high")
+    if low is not None and high is not None:
+        return f"{text}\n[{low:.3f}, {high:.3f}]"
+    return f"{text}±{line['f1_sd']:.3f}" if name == "f1" and line["f1_sd"] is not None else text
+
+
+def _told(line: Mapping[str, Any]) -> list[str]:
+    """Verdicts of a member, in the order of the controls."""
+    verdicts = (line[name] for name in JUDGED_COLUMNS if name.endswith("_verdict"))
+    return [verdict for verdict in verdicts if verdict]

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.aggregate import Aggregate, spread
 from orchestrator.front import Front, Member
 from orchestrator.front_table import group_f1, members_table
+from orchestrator.judged_columns import columns_of
+from orchestrator.judgement import Judgement
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter
@@ -56,7 +58,11 @@ def axes(objectives: Sequence[str]) -> tuple[str, str]:
 
 
 def front_page(
-    front: Front, records: Records, added: Sequence[Mapping[str, Any]], page: Page
+    front: Front,
+    records: Records,
+    added: Sequence[Mapping[str, Any]],
+    page: Page,
+    judgement: Judgement | None = None,
 ) -> str:
     """HTML of the page, plotly.js inside.
 
@@ -65,8 +71,9 @@ def front_page(
         records: of the sweep, for the figures of each group.
         added: the export's own columns, one mapping a member.
         page: names and notes.
+        judgement: how sure the points are.
     """
-    plot = _figure(front, records).to_html(
+    plot = _figure(front, records, judgement).to_html(
         full_html=False,
         include_plotlyjs=True,
         div_id="front",
@@ -85,8 +92,9 @@ def front_page(
         summary=escape(summary),
         label=escape(f"Scatter plot. {summary} The table below holds the same figures."),
         plot=plot,
-        facts=_facts(front),
-        table=members_table(front, records, added),
+        facts=_facts(front, judgement),
+        bars=_BARS_JUDGED if judgement and judgement.points else _BARS,
+        table=members_table(front, records, added, judgement),
         notes="".join(f"<li>{escape(note)}</li>" for note in page.notes),
         version=escape(page.version),
         ink=INK,
@@ -117,13 +125,15 @@ def _best(front: Front) -> str:
     return str(max(front.members, key=lambda m: m.values[-1]).aggregate.trial["label"])
 
 
-def _facts(front: Front) -> str:
+def _facts(front: Front, judgement: Judgement | None) -> str:
     point = ", ".join(
         f"{name} = {value:g}"
         for name, value in zip(front.objectives, front.reference_point, strict=True)
     )
+    volume = judgement.hypervolume if judgement else None
+    text = f" [{volume.low:.4f}, {volume.high:.4f}]" if volume else ""
     facts = [
-        ("Hypervolume", f"{front.hypervolume:.4f}"),
+        ("Hypervolume", f"{front.hypervolume:.4f}{text}"),
         ("Reference point of the hypervolume", point),
         ("Seeds", _seeds(front)),
         ("Split", "validation"),
@@ -132,7 +142,7 @@ def _facts(front: Front) -> str:
     return "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts)
 
 
-def _figure(front: Front, records: Records) -> Figure:
+def _figure(front: Front, records: Records, judgement: Judgement | None) -> Figure:
     import plotly.graph_objects as go
 
     x, y = axes(front.objectives)
@@ -141,7 +151,7 @@ def _figure(front: Front, records: Records) -> Figure:
         points = [m for m in front.dominated if m.aggregate.trial["role"] == role]
         drawn = _drawable(points, x, y)
         if drawn:
-            figure.add_trace(_points(drawn, x, y, records, role, on_front=False))
+            figure.add_trace(_points(drawn, x, y, records, role, judgement, on_front=False))
     members = _drawable(front.members, x, y)
     if set(front.objectives) == {x, y} and len(members) > 1:
         figure.add_trace(_line(members, x, y))
@@ -150,7 +160,7 @@ def _figure(front: Front, records: Records) -> Figure:
     for role in SYMBOLS:
         drawn = [m for m in members if m.aggregate.trial["role"] == role]
         if drawn:
-            figure.add_trace(_points(drawn, x, y, records, role, on_front=True))
+            figure.add_trace(_points(drawn, x, y, records, role, judgement, on_front=True))
     if front.knee is not None and front.members[front.knee] in members:
         point = front.members[front.knee].aggregate
         figure.add_annotation(
@@ -179,7 +189,14 @@ def _drawable(points: Sequence[Member], x: str, y: str) -> list[Member]:
 
 
 def _points(
-    members: Sequence[Member], x: str, y: str, records: Records, role: str, *, on_front: bool
+    members: Sequence[Member],
+    x: str,
+    y: str,
+    records: Records,
+    role: str,
+    judgement: Judgement | None,
+    *,
+    on_front: bool,
 ) -> Scatter:
     import plotly.graph_objects as go
 
@@ -195,14 +212,23 @@ def _points(
     return go.Scatter(
         x=[point.figures[x] for point in points],
         y=[point.figures[y] for point in points],
-        error_x=error | {"array": [spread(point.per_seed[x])[1] or 0 for point in points]},
-        error_y=error | {"array": [spread(point.per_seed[y])[1] or 0 for point in points]},
+        error_x=error | {"array": [_half_width(point, x, judgement) for point in points]},
+        error_y=error | {"array": [_half_width(point, y, judgement) for point in points]},
         mode="markers",
         name=f"on the front: {role}" if on_front else f"dominated: {role}",
         marker=marker,
-        text=[hover(point, records, x) for point in points],
+        text=[hover(point, records, x, judgement) for point in points],
         hovertemplate="%{text}<extra></extra>",
     )
+
+
+def _half_width(point: Aggregate, name: str, judgement: Judgement | None) -> float:
+    """Of the interval; without any judgement one standard deviation over seeds, else nothing."""
+    if not judgement or not judgement.points:
+        return spread(point.per_seed.get(name, ()))[1] or 0.0
+    row = columns_of(judgement, point.configuration)
+    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+    return 0.0 if low is None or high is None else (high - low) / 2
 
 
 def _line(members: Sequence[Member], x: str, y: str) -> Scatter:
@@ -245,9 +271,11 @@ def _each_seed(members: Sequence[Member], x: str, y: str) -> Scatter:
     )  # fmt: skip
 
 
-def hover(point: Aggregate, records: Records, fate: str) -> str:
-    """What is shown beside a point: figures, each group's F1, what happened to the groups, each
-    seed.
+def hover(
+    point: Aggregate, records: Records, fate: str, judgement: Judgement | None = None
+) -> str:
+    """What is shown beside a point: figures, each group's F1, what happened to the groups, how
+    sure it is, each seed.
     """
     trial = point.trial
     ratio = "" if trial["ratio"] is None else f" · ratio {trial['ratio']:g}"
@@ -262,11 +290,20 @@ def hover(point: Aggregate, records: Records, fate: str) -> str:
             point.seeds, point.per_seed["f1"], point.per_seed[fate], strict=True
         )
     )
+    row = columns_of(judgement, point.configuration)
+    frequency = row["membership_frequency"]
+    sure = "" if frequency is None else f"<br>on the front in {frequency:.0%} of redraws"
+    sure += "".join(
+        f"<br>{escape(row[name])}"
+        for name in ("vs_none_verdict", "vs_random_verdict")
+        if row[name] is not None
+    )
     return (
         f"<b>{escape(trial['label'])}</b><br>{escape(trial['role'])} · n = "
         f"{trial['n']}{ratio}{site}"
         f"<br>F1 {_figure_text(point.figures['f1'])} · FATE {_figure_text(point.figures[fate])}"
         f"<br>F1 by group: {groups}<br>groups: {escape(', '.join(dict.fromkeys(point.tags)))}"
+        f"{sure}"
         f"<br>{len(point.seeds)} seed{'' if len(point.seeds) == 1 else 's'}{seeds}"
     )
 
@@ -304,6 +341,9 @@ def _layout(figure: Figure, x: str, y: str) -> None:
     )
 
 
+_BARS = "Bars of members: one standard deviation over seeds."
+_BARS_JUDGED = "Bars of members: 95 % intervals over seeds and patients, where there are any."
+
 _TEMPLATE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -333,6 +373,7 @@ thead th {{ vertical-align: bottom; white-space: normal; border-bottom: 2px soli
 th:first-child, td.text, th.text {{ text-align: left; }}
 tbody th {{ font-weight: 600; white-space: normal; min-width: 14em; }}
 td.tags {{ white-space: normal; min-width: 9em; }}
+td.verdict {{ min-width: 18em; }}
 .mark {{ display: inline-block; margin-left: 6px; padding: 0 7px; border: 1px solid currentColor;
   border-radius: 9px; font-size: .74rem; font-weight: 400; }}
 li {{ margin: 3px 0; }}
@@ -348,7 +389,7 @@ li {{ margin: 3px 0; }}
 <figure>
 <div role="img" aria-label="{label}">{plot}</div>
 <figcaption>Large marks: a configuration, F1 as the mean over seeds and FATE of the seed means.
-Bars of members: one standard deviation over seeds. Small open marks: each seed by itself.
+{bars} Small open marks: each seed by itself.
 The line bounds what the members dominate.</figcaption>
 </figure>
 <h2>Members of the front</h2>

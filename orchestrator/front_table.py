@@ -11,6 +11,8 @@ from typing import Any
 
 from orchestrator.aggregate import Aggregate, spread
 from orchestrator.front import Front, Member
+from orchestrator.judged_columns import columns_of
+from orchestrator.judgement import Judgement
 
 Records = Mapping[str, Mapping[str, Any]]
 
@@ -25,8 +27,14 @@ def group_f1(point: Aggregate, records: Records) -> dict[str, float | None]:
     return means
 
 
-def members_table(front: Front, records: Records, added: Sequence[Mapping[str, Any]]) -> str:
+def members_table(
+    front: Front,
+    records: Records,
+    added: Sequence[Mapping[str, Any]],
+    judgement: Judgement | None = None,
+) -> str:
     """One row a member; ``added`` holds the export's own columns (test figures, adaptive)."""
+    judged = judgement is not None and bool(judgement.points)
     fates = [name for name in front.objectives if name != "f1"] or ["fate_eodd_hardt"]
     groups = list(group_f1(front.members[0].aggregate, records))
     has_test = "test_num_seeds" in added[0]
@@ -38,6 +46,15 @@ def members_table(front: Front, records: Records, added: Sequence[Mapping[str, A
     ]
     heads += [(_fate_name(name), "") for name in fates]
     heads += [(f"F1 {group}", "") for group in groups] + [("Groups", "text"), ("Parameters", "")]
+    if judged:
+        gap = _gap_of(front)
+        heads += [
+            ("On the front in redraws", ""),
+            (f"{GAP_NAMES[gap]} gap", ""),
+            ("of equal per-class rates", ""),
+            ("p", ""),
+            ("Against its controls", "text"),
+        ]
     if has_test:
         heads += [("Test: F1", ""), *((f"Test: {_fate_name(name)}", "") for name in fates)]
     head = "".join(
@@ -45,13 +62,27 @@ def members_table(front: Front, records: Records, added: Sequence[Mapping[str, A
         for name, kind in heads
     )
     body = "".join(
-        _row(member, records, more, fates, is_knee=number == front.knee)
+        _row(
+            member,
+            records,
+            more,
+            fates,
+            is_knee=number == front.knee,
+            judgement=judgement,
+            sure=_sure(member, judgement, _gap_of(front)) if judged else "",
+        )
         for number, (member, more) in enumerate(zip(front.members, added, strict=True))
     )
     caption = (
         "Validation figures: mean over seeds ± one standard deviation; "
         "FATE is that of the seed means."
     )
+    if judged:
+        caption = (
+            "Validation figures: mean over seeds with the 95 % interval over seeds and patients; "
+            "FATE is that of the seed means, without an interval where it is not determined. "
+            "Differences from controls are tested together."
+        )
     if has_test:
         caption += " Test figures were opened by this export and chose nothing."
     return (
@@ -60,14 +91,46 @@ def members_table(front: Front, records: Records, added: Sequence[Mapping[str, A
     )
 
 
+GAP_NAMES = {
+    "eodd_hardt": "Eodd, Hardt",
+    "eodd": "Eodd, signed",
+    "eopp1": "Eopp1",
+    "eopp0": "Eopp0",
+}
+
+
 def _fate_name(name: str) -> str:
-    short = {
-        "eodd_hardt": "Eodd, Hardt",
-        "eodd": "Eodd, signed",
-        "eopp1": "Eopp1",
-        "eopp0": "Eopp0",
-    }
-    return f"FATE ({short[name.removeprefix('fate_')]})"
+    return f"FATE ({GAP_NAMES[name.removeprefix('fate_')]})"
+
+
+def _gap_of(front: Front) -> str:
+    """The gap that is shown beside its floor: that of the first FATE among the objectives."""
+    fates = [name for name in front.objectives if name.startswith("fate_")]
+    return (fates or ["fate_eodd_hardt"])[0].removeprefix("fate_")
+
+
+def _sure(member: Member, judgement: Judgement | None, gap: str) -> str:
+    """Cells that say how sure a member is."""
+    row = columns_of(judgement, member.aggregate.configuration)
+    frequency = row["membership_frequency"]
+    verdicts = [row[f"vs_{control}_verdict"] for control in ("none", "random")]
+    told = "<br>".join(escape(text) for text in verdicts if text)
+    value = member.aggregate.figures[gap]
+    cells = [
+        "–" if frequency is None else f"{frequency:.0%} ({row['membership']})",
+        _with_ends(value, row[f"{gap}_low"], row[f"{gap}_high"]),
+        _number(row[f"{gap}_floor"]),
+        _number(row[f"{gap}_p_value"]),
+    ]
+    return (
+        "".join(f"<td>{cell}</td>" for cell in cells)
+        + f'<td class="text tags verdict">{told or "–"}</td>'
+    )
+
+
+def _with_ends(value: float | None, low: float | None, high: float | None) -> str:
+    ends = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
+    return _number(value) + ends
 
 
 def _row(
@@ -77,15 +140,14 @@ def _row(
     fates: Sequence[str],
     *,
     is_knee: bool,
+    judgement: Judgement | None,
+    sure: str,
 ) -> str:
     point, trial = member.aggregate, member.aggregate.trial
     marks = [word for word, on in (("knee", is_knee), ("adaptive", more["adaptive"])) if on]
     name = escape(trial["label"]) + "".join(f'<span class="mark">{mark}</span>' for mark in marks)
-    cells = [
-        str(len(point.seeds)),
-        _with_sd(point, "f1"),
-    ]
-    cells += [_with_sd(point, fate) for fate in fates]
+    cells = [str(len(point.seeds)), _cell(point, "f1", judgement)]
+    cells += [_cell(point, fate, judgement) for fate in fates]
     cells += [_number(value) for value in group_f1(point, records).values()]
     tags = escape(", ".join(dict.fromkeys(point.tags)))
     size = "–" if member.num_params is None else f"{member.num_params / 1e6:.2f} M"
@@ -93,10 +155,18 @@ def _row(
     return (
         f'<tr><th scope="row">{name}</th><td class="text">{escape(trial["role"])}</td>'
         + "".join(f"<td>{cell}</td>" for cell in cells)
-        + f'<td class="text tags">{tags}</td><td>{size}</td>'
+        + f'<td class="text tags">{tags}</td><td>{size}</td>{sure}'
         + "".join(f"<td>{_number(more[column])}</td>" for column in tested)
         + "</tr>"
     )
+
+
+def _cell(point: Aggregate, name: str, judgement: Judgement | None) -> str:
+    """A figure with its interval; where nothing was judged, ± one standard deviation."""
+    if judgement is None or not judgement.points:
+        return _with_sd(point, name)
+    row = columns_of(judgement, point.configuration)
+    return _with_ends(point.figures[name], row.get(f"{name}_low"), row.get(f"{name}_high"))
 
 
 def _with_sd(point: Aggregate, name: str) -> str:

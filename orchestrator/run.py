@@ -19,7 +19,7 @@ from rich.text import Text
 
 from orchestrator.console import OK, OURS, stderr
 from orchestrator.data_verbs import load_with_bar
-from orchestrator.front import build_front, render, rows, write_front
+from orchestrator.front import build_front, judge_front, render, rows, write_front
 from orchestrator.plan import duration
 from orchestrator.records import load_records
 from orchestrator.schedule import Budget, Schedule
@@ -100,7 +100,8 @@ def run_space(options: RunOptions) -> dict[str, Any]:
         raise
     records = load_records(folder)
     front = build_front(records, search.resolved_objectives)
-    write_front(folder, front)
+    judgement = judge_front(folder, front, records)
+    write_front(folder, front, judgement)
     if follower.started:
         show.say("bringing MLflow up to date ...")
     tracked = follower.finish()
@@ -115,7 +116,7 @@ def run_space(options: RunOptions) -> dict[str, Any]:
         "num_cached": sum(bool(r.get("execution", {}).get("cached")) for r in records.values()),
         "stopped": outcome.stopped,
         "seconds": round(outcome.seconds, 1),
-        "front": rows(front),
+        "front": rows(front, judgement),
         "hypervolume": front.hypervolume,
         "files": {
             name: str(folder / name)
@@ -130,7 +131,7 @@ def run_space(options: RunOptions) -> dict[str, Any]:
             if r["status"] == "failed"
         ],
         "exit_code": _exit_code(outcome.stopped, records),
-    } | {"_front": front}
+    } | {"_front": front, "_judgement": judgement}
 
 
 def _exit_code(stopped: str | None, records: dict[str, Any]) -> int:
@@ -223,7 +224,7 @@ def render_run(document: dict[str, Any]) -> Group:
         lines.append(f"compare: {command}{state}")
     lines.append(f"export:  fatefront export {folder} --to front")
     shown = Text("\n".join(lines), no_wrap=True, overflow="ignore")
-    return Group(render(document["_front"]), shown)
+    return Group(render(document["_front"], document["_judgement"]), shown)
 
 
 class _Follower:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from orchestrator.front import build_front, write_front
+from orchestrator.front import build_front, judge_front, write_front
 from orchestrator.records import is_running, project, read_events
 from orchestrator.tracked_client import KnownRuns, TrackingError, experiment, prepare_database
 from orchestrator.tracked_runs import (
@@ -202,7 +202,7 @@ class Pass:
         search = Search.model_validate(self.spec.get("search") or {})
         front = build_front(self.records, search.resolved_objectives)
         with tempfile.TemporaryDirectory() as scratch:
-            write_front(Path(scratch), front)
+            write_front(Path(scratch), front, judge_front(self.folder, front, self.records))
             self.client.log_artifacts(parent, scratch)
         figures = {"hypervolume": front.hypervolume, "num_members": float(len(front.members))}
         states = Counter(record["status"] for record in self.records.values())

@@ -154,6 +154,16 @@ def test_test_figures_choose_nothing(sweep, tmp_path):
     assert opened["hypervolume"] == sealed["hypervolume"]
 
 
+def test_test_figures_have_intervals_floors_and_an_optimism(sweep, tmp_path):
+    folder, _ = sweep
+    document = export(folder, tmp_path / "out")
+    for row in document["members"]:
+        assert row["test_f1_low"] < row["test_f1"] < row["test_f1_high"]
+        assert 0 < row["test_eodd_hardt_p_value"] <= 1
+        assert row["test_optimism_f1"] == pytest.approx(row["f1"] - row["test_f1"])
+    assert any("validation less test" in note for note in document["notes"])
+
+
 def test_unreadable_test_predictions_are_named(sweep, tmp_path):
     folder, _ = sweep
     front = build_front(load_records(folder), ("fate_eodd_hardt", "f1"))
@@ -311,7 +321,10 @@ def test_the_page_works_offline_and_has_every_member(sweep, tmp_path):
     assert '<html lang="en">' in html
     for row in document["members"]:
         assert any(cell.startswith(row["configuration"]) for cell in reader.cells)
-        assert f"{row['f1']:.3f} ± {row['f1_sd']:.3f}" in reader.cells
+        assert f"{row['f1']:.3f} [{row['f1_low']:.3f}, {row['f1_high']:.3f}]" in reader.cells
+        place = f"{row['membership_frequency']:.0%} ({row['membership']})"
+        assert place in reader.cells
+        assert f"{row['eodd_hardt_floor']:.3f}" in reader.cells
         assert f"{row['test_f1']:.3f}" in reader.cells
     assert f"{document['hypervolume']:.4f}" in html
     assert "fate_eodd_hardt = -1, f1 = 0" in html

@@ -1,0 +1,128 @@
+"""How sure a front is: a real tiny sweep's judgement against figures obtained another way."""
+
+import csv
+import shutil
+
+import numpy as np
+import pytest
+from tiny_sweep import copy_sweep, run_tiny
+
+from orchestrator.evidence import open_evidence
+from orchestrator.front import build_front, judge_front, render, write_front
+from orchestrator.judgement import expected_optimism, judge, num_replicates
+from orchestrator.manifest import read_manifest
+from orchestrator.records import load_records
+from trainables.store import Store
+
+OBJECTIVES = ("fate_eodd_hardt", "f1")
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    base = tmp_path_factory.mktemp("judgement")
+    run_tiny(base / "sweep", base / "cache", controls=("none", "random"))
+    yield base / "sweep"
+    shutil.rmtree(base)
+
+
+@pytest.fixture(scope="module")
+def judged(original):
+    records = load_records(original)
+    front = build_front(records, OBJECTIVES)
+    return front, records, judge_front(original, front, records)
+
+
+def points(front):
+    return [member.aggregate for member in (*front.members, *front.dominated)]
+
+
+def test_every_point_is_judged_with_its_own_figures(judged):
+    front, _, judgement = judged
+    assert judgement.problems == ()
+    assert set(judgement.points) == {point.configuration for point in points(front)}
+    for point in points(front):
+        found = judgement.points[point.configuration]
+        for name in ("f1", "eopp0", "eopp1", "eodd", "eodd_hardt"):
+            interval = found.intervals[name]
+            assert interval.value == pytest.approx(point.figures[name], abs=1e-12)
+            assert interval.low < interval.value < interval.high
+        for gap in ("eopp1", "eodd_hardt"):
+            assert found.gaps[gap].floor.value == pytest.approx(point.figures[gap], abs=1e-12)
+        if found.intervals["fate_eodd_hardt"].value is not None:
+            assert found.intervals["fate_eodd_hardt"].value == pytest.approx(
+                point.figures["fate_eodd_hardt"], abs=1e-12
+            )
+        assert 0 <= found.membership.frequency <= 1
+
+
+def test_contrasts_are_paired_differences_from_the_arms_own_controls(judged):
+    front, records, judgement = judged
+    by_key = {point.configuration: point for point in points(front)}
+    name = judgement.contrasted
+    treated = [p for p in points(front) if p.trial["role"] == "treatment"]
+    assert treated
+    for point in treated:
+        found = judgement.points[point.configuration].contrasts
+        assert set(found) == {"none", "random"}
+        for control, (contrast, told) in found.items():
+            other = records[records[point.keys[0]]["compares_with"][control]]
+            value = by_key[other["trial"]["configuration"]].figures[name]
+            assert contrast.plain.value == pytest.approx(point.figures[name] - value, abs=1e-12)
+            assert contrast.simultaneous.low <= contrast.plain.low
+            assert contrast.adjusted_p_value >= contrast.p_value
+            assert {"none": "fine-tuning alone", "random": "random channels"}[control] in told.text
+    assert all(not judgement.points[p.configuration].contrasts
+               for p in points(front) if p.trial["role"] != "treatment")  # fmt: skip
+
+
+def test_the_files_hold_the_judgement(judged, tmp_path):
+    front, _, judgement = judged
+    write_front(tmp_path, front, judgement)
+    lines = list(csv.DictReader((tmp_path / "front.csv").read_text().splitlines()))
+    assert len(lines) == len(front.members)
+    for line, member in zip(lines, front.members, strict=True):
+        found = judgement.points[member.aggregate.configuration]
+        assert float(line["f1_low"]) == pytest.approx(found.intervals["f1"].low)
+        assert float(line["eodd_hardt_floor"]) == pytest.approx(
+            found.gaps["eodd_hardt"].floor.floor
+        )
+        assert float(line["membership_frequency"]) == found.membership.frequency
+        assert (line["vs_none_verdict"] != "") == (member.aggregate.trial["role"] == "treatment")
+    table = render(front, judgement)
+    assert "joint redraws" in str(table.caption)
+
+
+def test_predictions_that_are_gone_leave_the_rest_judged(original, tmp_path):
+    folder = copy_sweep(original, tmp_path / "sweep")
+    records = load_records(folder)
+    front = build_front(records, OBJECTIVES)
+    store = Store(str(folder / "store"))
+    gone = next(p for p in points(front) if p.trial["role"] == "treatment")
+    path = store.node(gone.keys[0])["files"]["validation.npz"]["path"]
+    (folder / "store/nodes" / gone.keys[0][:2] / gone.keys[0] / path).unlink()
+    evidence = open_evidence(folder, read_manifest(folder), store, records)
+    judgement = judge(points(front), records, evidence, OBJECTIVES, front.reference_point)
+    assert set(judgement.points) == {p.configuration for p in points(front)} - {gone.configuration}
+    assert any(gone.keys[0] in problem for problem in judgement.problems)
+    (folder / "images.npz").unlink()
+    nothing = judge_front(folder, front, records)
+    assert nothing.points == {}
+    assert "no intervals over patients" in nothing.problems[0]
+    shutil.rmtree(folder)
+
+
+def test_expected_optimism_of_the_best_of_equal_arms_is_the_expected_maximum():
+    """Of 5 independent standard normals the largest has mean 1.16296 (Harter 1961)."""
+    draws = np.random.default_rng(0).standard_normal((200_000, 5))
+    assert expected_optimism(np.zeros(5), draws) == pytest.approx(1.16296, abs=0.01)
+    assert expected_optimism(np.zeros(1), draws[:, :1]) == pytest.approx(0, abs=1e-12)
+    far = np.array([0.0, 100.0, 0.0])
+    assert expected_optimism(far, draws[:, :3] + far) == pytest.approx(0, abs=1e-9)
+    shared = np.repeat(draws[:, :1], 5, axis=1)
+    assert expected_optimism(np.zeros(5), shared) == pytest.approx(0, abs=1e-9)
+
+
+def test_replicates_are_fewer_where_there_is_much_to_hold():
+    assert num_replicates(10, 3) == 2000
+    assert num_replicates(1000, 5) == 400
+    assert num_replicates(100_000, 5) == 300

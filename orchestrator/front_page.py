@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.aggregate import Aggregate, spread
 from orchestrator.front import Front, Member
+from orchestrator.front_sure import sure_table
 from orchestrator.front_table import group_f1, members_table
 from orchestrator.judged_columns import columns_of
 from orchestrator.judgement import Judgement
@@ -95,6 +96,7 @@ def front_page(
         facts=_facts(front, judgement),
         bars=_BARS_JUDGED if judgement and judgement.points else _BARS,
         table=members_table(front, records, added, judgement),
+        sure=sure_table(front, judgement) if judgement else "",
         notes="".join(f"<li>{escape(note)}</li>" for note in page.notes),
         version=escape(page.version),
         ink=INK,
@@ -366,7 +368,8 @@ figcaption, .small {{ font-size: .88rem; color: #52606D; }}
 .wide {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; width: 100%; font-size: .88rem;
   font-variant-numeric: tabular-nums; }}
-caption {{ text-align: left; font-size: .88rem; color: #52606D; padding-bottom: 8px; }}
+caption {{ text-align: left; font-size: .88rem; color: #52606D; padding-bottom: 8px;
+  max-width: 1180px; }}
 th, td {{ padding: 7px 8px; border-bottom: 1px solid {pale}; text-align: right;
   white-space: nowrap; }}
 thead th {{ vertical-align: bottom; white-space: normal; border-bottom: 2px solid {ink}; }}
@@ -394,6 +397,7 @@ The line bounds what the members dominate.</figcaption>
 </figure>
 <h2>Members of the front</h2>
 <div class="wide" tabindex="0" role="region" aria-label="Table of the members">{table}</div>
+{sure}
 <h2>Notes</h2>
 <ul class="small">{notes}</ul>
 </main>

@@ -11,6 +11,7 @@ from typing import Any
 
 from orchestrator.aggregate import Aggregate, spread
 from orchestrator.front import Front, Member
+from orchestrator.front_sure import GAP_NAMES, number, with_ends
 from orchestrator.judged_columns import columns_of
 from orchestrator.judgement import Judgement
 
@@ -46,15 +47,6 @@ def members_table(
     ]
     heads += [(_fate_name(name), "") for name in fates]
     heads += [(f"F1 {group}", "") for group in groups] + [("Groups", "text"), ("Parameters", "")]
-    if judged:
-        gap = _gap_of(front)
-        heads += [
-            ("On the front in redraws", ""),
-            (f"{GAP_NAMES[gap]} gap", ""),
-            ("of equal per-class rates", ""),
-            ("p", ""),
-            ("Against its controls", "text"),
-        ]
     if has_test:
         heads += [("Test: F1", ""), *((f"Test: {_fate_name(name)}", "") for name in fates)]
     head = "".join(
@@ -69,7 +61,6 @@ def members_table(
             fates,
             is_knee=number == front.knee,
             judgement=judgement,
-            sure=_sure(member, judgement, _gap_of(front)) if judged else "",
         )
         for number, (member, more) in enumerate(zip(front.members, added, strict=True))
     )
@@ -80,8 +71,7 @@ def members_table(
     if judged:
         caption = (
             "Validation figures: mean over seeds with the 95 % interval over seeds and patients; "
-            "FATE is that of the seed means, without an interval where it is not determined. "
-            "Differences from controls are tested together."
+            "FATE is that of the seed means, without an interval where it is not determined."
         )
     if has_test:
         caption += " Test figures were opened by this export and chose nothing."
@@ -91,46 +81,8 @@ def members_table(
     )
 
 
-GAP_NAMES = {
-    "eodd_hardt": "Eodd, Hardt",
-    "eodd": "Eodd, signed",
-    "eopp1": "Eopp1",
-    "eopp0": "Eopp0",
-}
-
-
 def _fate_name(name: str) -> str:
     return f"FATE ({GAP_NAMES[name.removeprefix('fate_')]})"
-
-
-def _gap_of(front: Front) -> str:
-    """The gap that is shown beside its floor: that of the first FATE among the objectives."""
-    fates = [name for name in front.objectives if name.startswith("fate_")]
-    return (fates or ["fate_eodd_hardt"])[0].removeprefix("fate_")
-
-
-def _sure(member: Member, judgement: Judgement | None, gap: str) -> str:
-    """Cells that say how sure a member is."""
-    row = columns_of(judgement, member.aggregate.configuration)
-    frequency = row["membership_frequency"]
-    verdicts = [row[f"vs_{control}_verdict"] for control in ("none", "random")]
-    told = "<br>".join(escape(text) for text in verdicts if text)
-    value = member.aggregate.figures[gap]
-    cells = [
-        "–" if frequency is None else f"{frequency:.0%} ({row['membership']})",
-        _with_ends(value, row[f"{gap}_low"], row[f"{gap}_high"]),
-        _number(row[f"{gap}_floor"]),
-        _number(row[f"{gap}_p_value"]),
-    ]
-    return (
-        "".join(f"<td>{cell}</td>" for cell in cells)
-        + f'<td class="text tags verdict">{told or "–"}</td>'
-    )
-
-
-def _with_ends(value: float | None, low: float | None, high: float | None) -> str:
-    ends = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
-    return _number(value) + ends
 
 
 def _row(
@@ -141,22 +93,21 @@ def _row(
     *,
     is_knee: bool,
     judgement: Judgement | None,
-    sure: str,
 ) -> str:
     point, trial = member.aggregate, member.aggregate.trial
     marks = [word for word, on in (("knee", is_knee), ("adaptive", more["adaptive"])) if on]
     name = escape(trial["label"]) + "".join(f'<span class="mark">{mark}</span>' for mark in marks)
     cells = [str(len(point.seeds)), _cell(point, "f1", judgement)]
     cells += [_cell(point, fate, judgement) for fate in fates]
-    cells += [_number(value) for value in group_f1(point, records).values()]
+    cells += [number(value) for value in group_f1(point, records).values()]
     tags = escape(", ".join(dict.fromkeys(point.tags)))
     size = "–" if member.num_params is None else f"{member.num_params / 1e6:.2f} M"
     tested = ["test_f1", *(f"test_{fate}" for fate in fates)] if "test_num_seeds" in more else []
     return (
         f'<tr><th scope="row">{name}</th><td class="text">{escape(trial["role"])}</td>'
         + "".join(f"<td>{cell}</td>" for cell in cells)
-        + f'<td class="text tags">{tags}</td><td>{size}</td>{sure}'
-        + "".join(f"<td>{_number(more[column])}</td>" for column in tested)
+        + f'<td class="text tags">{tags}</td><td>{size}</td>'
+        + "".join(f"<td>{number(more[column])}</td>" for column in tested)
         + "</tr>"
     )
 
@@ -166,13 +117,9 @@ def _cell(point: Aggregate, name: str, judgement: Judgement | None) -> str:
     if judgement is None or not judgement.points:
         return _with_sd(point, name)
     row = columns_of(judgement, point.configuration)
-    return _with_ends(point.figures[name], row.get(f"{name}_low"), row.get(f"{name}_high"))
+    return with_ends(point.figures[name], row.get(f"{name}_low"), row.get(f"{name}_high"))
 
 
 def _with_sd(point: Aggregate, name: str) -> str:
     sd = spread(point.per_seed[name])[1]
-    return _number(point.figures[name]) + ("" if sd is None else f" ± {sd:.3f}")
-
-
-def _number(value: float | None, form: str = "{:.3f}") -> str:
-    return "–" if value is None else form.format(value)
+    return number(point.figures[name]) + ("" if sd is None else f" ± {sd:.3f}")

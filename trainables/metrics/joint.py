@@ -83,12 +83,12 @@ def joint_draws(figures: Sequence[Figure], *, seed: int = 0) -> np.ndarray:
     if len(shapes) != 1:
         raise ValueError(f"figures must be of the same replicates but have shapes {shapes}")
     num = next(iter(shapes))[0]
-    uniform_R = np.random.default_rng([seed, _UNIFORM]).random(num)
+    uniform_R1 = np.random.default_rng([seed, _UNIFORM]).random((num, 1))
     drawn = []
     for figure in figures:
         deviation_RA, intervals = deviations(figure, seed=seed)
         df_A = np.array([one.df or 1.0 for one in intervals])
-        inflation_RA = np.sqrt(df_A / chi_square_quantile(df_A, uniform_R[:, None]))
+        inflation_RA = np.sqrt(df_A / chi_square_quantile(df_A, uniform_R1))
         value_A = np.array([math.nan if x.value is None else x.value for x in intervals])
         drawn.append(value_A + deviation_RA * inflation_RA)
     return np.stack(drawn, axis=-1)

@@ -13,11 +13,15 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from trainables.metrics.confusion import confusion_counts
 from trainables.metrics.fairness import GAPS
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 METRICS = ("f1", *GAPS)
 
@@ -98,14 +102,13 @@ def prepare(
     )
 
 
-def _sum_by_cell(weight_NR: np.ndarray, cell_N: np.ndarray, num_cells: int) -> np.ndarray:
-    """Weights summed over the images of each cell, (cells, R)."""
-    sum_R = np.zeros((num_cells, weight_NR.shape[1]))
-    if len(cell_N):
-        order_N = np.argsort(cell_N, kind="stable")
-        cells, start = np.unique(cell_N[order_N], return_index=True)
-        sum_R[cells] = np.add.reduceat(weight_NR[order_N], start, axis=0)
-    return sum_R
+def _patients_by_cell(cell_N: np.ndarray, patient_N: np.ndarray, images: Images) -> csr_array:
+    """How many of these images each patient has in each cell, sparse (cells, P)."""
+    from scipy.sparse import csr_array
+
+    shape = (images.shape_GC[0] * images.shape_GC[1], images.num_patients)
+    # Sums of whole numbers below 2 ** 24 are exact in float32.
+    return csr_array((np.ones(len(cell_N), np.float32), (cell_N, patient_N)), shape=shape)
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray, empty: np.ndarray) -> np.ndarray:
@@ -126,7 +129,8 @@ class _Terms:
 
 def _terms(
     images: Images,
-    weight_NR: np.ndarray,
+    weight_PR: np.ndarray,
+    support: np.ndarray,
     arm: int,
     seed: int,
     original: _Terms | None,
@@ -134,10 +138,14 @@ def _terms(
 ) -> _Terms:
     num_groups, num_classes = images.shape_GC
     num_cells = num_groups * num_classes
-    hit_N = images.hit_ASN[arm, seed]
-    support = _sum_by_cell(weight_NR, images.cell_N, num_cells)
-    hit = _sum_by_cell(weight_NR[hit_N], images.cell_N[hit_N], num_cells)
-    predicted = _sum_by_cell(weight_NR, images.predicted_cell_ASN[arm, seed], num_cells)
+    hit_N, predicted_N = images.hit_ASN[arm, seed], images.predicted_cell_ASN[arm, seed]
+    hit, predicted = (
+        (_patients_by_cell(cell, patient, images) @ weight_PR).astype(float)
+        for cell, patient in (
+            (images.cell_N[hit_N], images.patient_N[hit_N]),
+            (predicted_N, images.patient_N),
+        )
+    )
     false = predicted - hit
     total = support.reshape(num_groups, num_classes, -1).sum(1, keepdims=True)
     negative = (total - support.reshape(num_groups, num_classes, -1)).reshape(num_cells, -1)
@@ -148,6 +156,7 @@ def _terms(
         cells = images.one_patient_K
         rate_K = original.tpr[cells]
         tpr[cells] = rate_K * draw_2KR[1] + (1 - rate_K) * draw_2KR[0]
+        support = support.copy()
         support[cells] = np.bincount(images.cell_N, minlength=num_cells)[cells, None]
         hit[cells] = support[cells] * tpr[cells]
     size = support + hit + false
@@ -193,13 +202,13 @@ def metrics_of_weights(
         weight_PR: how often each patient counts in each replicate.
         draw_2KR: hit rates of the cells of one patient, were it missed (0) or hit (1).
     """
-    num_arms, num_seeds, num_images = images.hit_ASN.shape
-    result = np.full((len(METRICS), weight_PR.shape[1], num_arms, num_seeds), np.nan)
-    weight_NR = weight_PR[images.patient_N]
-    ones_N1 = np.ones((num_images, 1))
+    result = np.full((len(METRICS), weight_PR.shape[1], *images.present_AS.shape), np.nan)
+    ones_P1 = np.ones((images.num_patients, 1))
+    counts = _patients_by_cell(images.cell_N, images.patient_N, images)
+    support, once = ((counts @ weight).astype(float) for weight in (weight_PR, ones_P1))
     for arm, seed in np.argwhere(images.present_AS):
-        original = _terms(images, ones_N1, arm, seed, None, None)
-        term = _terms(images, weight_NR, arm, seed, original, draw_2KR)
+        original = _terms(images, ones_P1, once, arm, seed, None, None)
+        term = _terms(images, weight_PR, support, arm, seed, original, draw_2KR)
         for i, value_R in enumerate(_metrics(term, original, images.shape_GC)):
             result[i, :, arm, seed] = value_R
     return result

@@ -208,6 +208,9 @@ def tables(
     published: Annotated[
         str, typer.Option(help="Published rows: match, all (also of other data), or none.")
     ] = "match",
+    intervals: Annotated[
+        str, typer.Option(help="patients (and seeds, with floors), or seeds alone.")
+    ] = "patients",
     to: Annotated[Path | None, typer.Option(help="File to write; if not given: stdout.")] = None,
     json: Json = False,
 ) -> None:
@@ -217,7 +220,7 @@ def tables(
 
         options = TableOptions(
             format=format, style=style, split=split, mode=mode, reference=reference,
-            published=published,
+            published=published, intervals=intervals,
         )  # fmt: skip
         emit(make_tables(folder, options, to), json, render_tables)
 

@@ -308,12 +308,11 @@ class _Judging:
 
     def _draws(self, objectives: Sequence[str]) -> tuple[np.ndarray, np.ndarray] | None:
         """Point values (A, K) and joint draws (R, A, K) of the points, or None."""
-        if not set(objectives) <= {*FIGURES, *CERTAIN}:
+        if not objectives or not set(objectives) <= {*FIGURES, *CERTAIN}:
             return None
         rows = [self.row[point.configuration] for point in self.points]
-        drawn = joint_draws([self.figures[name] for name in FIGURES if name in objectives] or
-                            [self.figures["f1"]])  # fmt: skip
         known = [name for name in FIGURES if name in objectives]
+        drawn = joint_draws([self.figures[name] for name in known or ("f1",)])
         value_AK = np.array([_values(point, objectives) for point in self.points])
         draw_RAK = np.empty((len(drawn), len(rows), len(objectives)))
         for k, name in enumerate(objectives):

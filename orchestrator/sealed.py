@@ -148,7 +148,10 @@ def _with_test(
             f"elsewhere?)"
         )
     measured = measure_node(store, key, dataset, mode, splits=("test",))
-    result = {"metrics": {"validation": measured["metrics"]["test"]}}
+    result = {
+        "model": record["result"]["model"],
+        "metrics": {"validation": measured["metrics"]["test"]},
+    }
     return dict(record) | {"result": result}
 
 

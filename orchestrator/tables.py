@@ -13,21 +13,25 @@ from typing import Any, cast
 
 from rich.text import Text
 
+from orchestrator.aggregate import Aggregate
+from orchestrator.evidence import open_evidence
+from orchestrator.judgement import Judged, Judgement, judge
 from orchestrator.manifest import read_manifest, read_sweep
 from orchestrator.merge_nodes import open_store
-from orchestrator.published import Block, read_blocks
+from orchestrator.published import AVG, Block, read_blocks
 from orchestrator.published_match import document as published_document
 from orchestrator.published_match import matching
 from orchestrator.records import is_running, load_records, read_events
 from orchestrator.recount import validation_figures
 from orchestrator.sealed import adaptive_keys, open_records
 from orchestrator.seed_interval import CONFIDENCE, Estimate
-from orchestrator.tables_csv import as_csv
+from orchestrator.tables_csv import BESIDE_GAP, as_csv
 from orchestrator.tables_grid import grid_of
 from orchestrator.tables_latex import as_latex
 from orchestrator.tables_markdown import as_markdown
 from orchestrator.tables_notes import notes_of
 from orchestrator.tables_rows import (
+    Fate,
     Figure,
     Row,
     against,
@@ -37,6 +41,7 @@ from orchestrator.tables_rows import (
 )
 from trainables.errors import UserError
 from trainables.metrics.fairness import Mode, check_mode
+from trainables.metrics.uncertainty import Interval
 
 CHOICES = {
     "--format": ("md", "latex", "csv"),
@@ -45,6 +50,7 @@ CHOICES = {
     "--mode": ("corrected", "paper"),
     "--reference": ("vanilla", "own"),
     "--published": ("match", "all", "none"),
+    "--intervals": ("patients", "seeds"),
 }
 
 
@@ -58,6 +64,7 @@ class TableOptions:
     mode: str | None = None  # the sweep's own
     reference: str = "vanilla"
     published: str = "match"
+    intervals: str = "patients"  # seeds and patients crossed; "seeds": how much training varies
 
     def check(self) -> None:
         """Refuse values that are none of ``CHOICES``.
@@ -117,6 +124,7 @@ def make_tables(
         complete = {point.configuration for point in select(compared, seeds)[0]}
         points = [point for point in points if point.configuration in complete]
     rows = make_rows(points, compared, ranked=options.split == "validation")
+    judgement = _judge(folder, manifest, points, compared, options, mode)
     blocks = read_blocks() if options.published != "none" else []
     adaptive = adaptive_keys(list(read_events(folder)))
     document = {
@@ -133,14 +141,16 @@ def make_tables(
         "style": options.style,
         "seeds": sorted(seeds),
         "confidence": CONFIDENCE,
-        "rows": [_row(row, manifest, blocks, adaptive) for row in rows],
+        "intervals": "seeds and patients" if judgement.points else "seeds",
+        "rows": [_row(row, manifest, blocks, adaptive, judgement, options) for row in rows],
         "incomplete": incomplete,
         "published": [published_document(b, blocks) for b in blocks]
         if options.published == "all"
         else [],
         "to": None if to is None else str(to),
     }
-    document["notes"] = [*notes_of(document), *(f"not read: {problem}" for problem in problems)]
+    problems = tuple(f"not read: {problem}" for problem in problems)
+    document["notes"] = [*notes_of(document), *judgement.problems[:3], *problems]
     text = _format(document, options)
     if to is not None:
         to.write_text(text, encoding="utf-8")
@@ -151,6 +161,28 @@ def _remeasured(
     records: Mapping[str, Mapping[str, Any]], figures: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Mapping[str, Any]]:
     return {**records, **replace_metrics(records, figures)}
+
+
+def _judge(
+    folder: Path,
+    manifest: Mapping[str, Any],
+    points: Sequence[Aggregate],
+    compared: Mapping[str, Mapping[str, Any]],
+    options: TableOptions,
+    mode: Mode,
+) -> Judgement:
+    """Intervals over seeds and patients, and floors, of the split that is shown."""
+    if options.intervals == "seeds":
+        return Judgement()
+    if mode != "corrected":
+        return Judgement(problems=("mode paper: intervals over seeds alone, and no floors",))
+    try:
+        evidence = open_evidence(
+            folder, manifest, open_store(folder, manifest), compared, options.split
+        )
+    except UserError as error:
+        return Judgement(problems=(f"intervals over seeds alone, and no floors: {error}",))
+    return judge(points, compared, evidence, (), ())
 
 
 def _open(
@@ -180,9 +212,18 @@ def _open(
 
 
 def _row(
-    row: Row, manifest: Mapping[str, Any], blocks: Sequence[Block], adaptive: set[str]
+    row: Row,
+    manifest: Mapping[str, Any],
+    blocks: Sequence[Block],
+    adaptive: set[str],
+    judgement: Judgement,
+    options: TableOptions,
 ) -> dict[str, Any]:
     trial = row.point.trial
+    judged = judgement.points.get(row.point.configuration)
+    # one reference for all is what a judgement knows; FATE against each chain's own root keeps the
+    # interval over seeds
+    of_fate = judged if options.reference == "vanilla" else None
     matched = matching(
         trial,
         dataset=manifest["data"]["name"],
@@ -206,19 +247,17 @@ def _row(
         "fate_baseline": row.fate_baseline,
         "better_served_group": row.better_served_group,
         "lines": {
-            line: {name: _figure(figure) for name, figure in scores.items()}
+            line: {
+                name: _figure(figure, judged if (line, name) == (AVG, "f1") else None, name)
+                for name, figure in scores.items()
+            }
             for line, scores in row.lines.items()
         },
-        "gaps": {gap: _figure(figure) for gap, figure in row.gaps.items()},
-        "fates": {
-            gap: _figure(figure)
-            | {
-                "determined": figure.determined,
-                "reason": figure.reason,
-                "change": _estimate(figure.change),
-            }
-            for gap, figure in row.fates.items()
+        "gaps": {
+            gap: _figure(figure, judged, gap) | _beside(judged, gap)
+            for gap, figure in row.gaps.items()
         },
+        "fates": {gap: _fate(figure, of_fate, gap) for gap, figure in row.fates.items()},
         "tag": row.tag,
         "seed_tags": list(row.point.tags),
         "group_changes": {
@@ -246,8 +285,51 @@ def _estimate(estimate: Estimate) -> dict[str, float | None]:
     return {"value": estimate.value, "low": low, "high": high}
 
 
-def _figure(figure: Figure) -> dict[str, Any]:
-    return _estimate(figure.estimate) | {"rank": figure.rank, "tied": figure.tied}
+def _figure(figure: Figure, judged: Judged | None, name: str) -> dict[str, Any]:
+    shown = _estimate(figure.estimate) | {"rank": figure.rank, "tied": figure.tied}
+    if judged is not None:
+        shown |= _ends(judged.intervals[name])
+    return shown
+
+
+def _ends(interval: Interval) -> dict[str, float | None]:
+    return {"low": interval.low, "high": interval.high}
+
+
+def _beside(judged: Judged | None, gap: str) -> dict[str, float | None]:
+    """What a classifier with equal per-class rates would show, and what this split can show."""
+    if judged is None:
+        return dict.fromkeys(BESIDE_GAP)
+    beside = judged.gaps[gap]
+    return {
+        "floor": beside.floor.floor,
+        "p_value": beside.floor.p_value,
+        "excess": beside.floor.excess,
+        "debiased": beside.debiased.value if beside.debiased else None,
+        "detectable": beside.detectable,
+    }
+
+
+def _fate(figure: Fate, judged: Judged | None, gap: str) -> dict[str, Any]:
+    shown = _figure(figure, None, gap) | {
+        "determined": figure.determined,
+        "reason": figure.reason,
+        "change": _estimate(figure.change),
+    }
+    if judged is None:
+        return shown
+    interval, change = judged.intervals[f"fate_{gap}"], judged.changes[gap]
+    is_reference = interval.reason is not None and interval.reason.startswith("the reference")
+    determined = interval.reason is None or is_reference
+    return (
+        shown
+        | _ends(interval)
+        | {
+            "determined": determined,
+            "reason": None if is_reference else interval.reason,
+            "change": shown["change"] | _ends(change),
+        }
+    )
 
 
 def _format(document: Mapping[str, Any], options: TableOptions) -> str:

@@ -14,11 +14,13 @@ from typing import Any
 from orchestrator.published import AVG, FIGURES, GAPS, IDENTITY
 
 DECIMALS = 6
+BESIDE_GAP = ("floor", "p_value", "excess", "debiased", "detectable")
+"""What stands beside each gap of ours."""
 BOUNDS = tuple(f"{name}_{end}" for name in FIGURES for end in ("low", "high"))
 COLUMNS = (
     *IDENTITY, "group", *FIGURES, "fate_baseline", "source", "misprint", "tag", "split", "mode",
     "num_seeds", "seeds", "role", "baseline", "criterion", "site", "adaptive", "configuration_key",
-    *BOUNDS,
+    *BOUNDS, *(f"{gap}_{name}" for gap in GAPS for name in BESIDE_GAP),
 )  # fmt: skip
 
 
@@ -57,10 +59,16 @@ def _lines(row: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[dict
     }
     for line, scores in row["lines"].items():
         figures = dict(scores)
+        beside: dict[str, str] = {}
         if line == AVG:
+            beside = {
+                f"{gap}_{name}": _decimal(row["gaps"][gap][name])
+                for gap in GAPS
+                for name in BESIDE_GAP
+            }
             figures |= {gap: row["gaps"][gap] for gap in GAPS}
             figures |= {f"fate_{gap}": row["fates"][gap] for gap in GAPS}
-        cells = {"group": line}
+        cells = {"group": line} | beside
         for name, figure in figures.items():
             cells |= {
                 name: _decimal(figure["value"]),

@@ -74,7 +74,7 @@ def _block(row: Mapping[str, Any], document: Document) -> list[list[Cell]]:
         cells += [_figure(scores[score], 3, paper) for score in SCORES]
         for gap in SHOWN_GAPS:
             if line == AVG:
-                cells.append(_figure(row["gaps"][gap], 4, paper))
+                cells.append(_gap(row["gaps"][gap], paper))
                 cells.append(_fate(row["fates"][gap], row["tag"] == "reference", paper))
             else:
                 cells += [Cell(), Cell()]
@@ -104,6 +104,14 @@ def _figure(figure: Mapping[str, Any], places: int, paper: bool, sign: str = "")
     elif not paper and figure["rank"] == 1 and figure["tied"] is False:
         mark = "bold"
     return Cell(f"{figure['value']:{sign}.{places}f}", rest, mark)
+
+
+def _gap(gap: Mapping[str, Any], paper: bool) -> Cell:
+    """A gap beside what a classifier with equal per-class rates would show."""
+    cell = _figure(gap, 4, paper)
+    if not paper and gap["floor"] is not None:
+        cell.rest += f" (floor {gap['floor']:.4f}, p {gap['p_value']:.2f})"
+    return cell
 
 
 def _fate(fate: Mapping[str, Any], is_reference: bool, paper: bool) -> Cell:

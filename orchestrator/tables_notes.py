@@ -15,6 +15,7 @@ def notes_of(document: Document) -> list[str]:
         _split(document),
         _seeds(document),
         _fate(document),
+        *_floor(document),
         *_not_determined(document),
         _mode(document),
         *_marks(document),
@@ -38,6 +39,12 @@ def _seeds(document: Document) -> str:
     if num < 2:
         return "one seed: no interval, and nothing can be said of ties"
     level = f"{100 * document['confidence']:g} %"
+    if document["intervals"] == "seeds and patients":
+        return (
+            f"Avg F1, gaps and FATE: mean ± half width of the {level} interval over {num} seeds "
+            "and patients, crossed (contracts: saying how sure); everything else ± that over "
+            "seeds alone, which says how much training varies"
+        )
     return (
         f"mean ± half width of the {level} t interval over {num} seeds; patients are not "
         "resampled: it says how much training varies, not how much another data set would differ"
@@ -52,13 +59,34 @@ def _fate(document: Document) -> str:
     )
 
 
+def _floor(document: Document) -> list[str]:
+    if document["intervals"] == "seeds" or document["style"] == "paper":
+        return []
+    notes = [
+        "floor: what a classifier with equal per-class rates would show on these images, and p "
+        "that it shows as much (groups permuted among patients of the same classes); a gap less "
+        "its floor is no estimate of the gap, the debiased one is in the CSV"
+    ]
+    found = [
+        row["gaps"]["eodd_hardt"]["detectable"]
+        for row in document["rows"]
+        if row["gaps"]["eodd_hardt"]["detectable"] is not None
+    ]
+    if found:
+        notes.append(
+            f"a difference of TPR below {min(found):.2f} in every class cannot be shown by this "
+            "split (80 % power, Eodd after Hardt)"
+        )
+    return notes
+
+
 def _not_determined(document: Document) -> list[str]:
     fates = [fate for row in document["rows"] for fate in row["fates"].values()]
     notes = []
     if document["style"] == "default" and any(f["reason"] and not _undefined(f) for f in fates):
         notes.append(
-            "n.d.: not determined, the interval of the reference's gap reaches 0; Δ is the change "
-            "of the gap itself"
+            "n.d.: not determined, the interval of the reference's gap reaches 0 or its floor; Δ "
+            "is the change of the gap itself"
         )
     reasons = dict.fromkeys(f["reason"] for f in fates if f["reason"] and _undefined(f))
     return [*notes, *(f"-: undefined ({reason})" for reason in reasons)]

@@ -292,5 +292,3 @@ def replace_metrics(
         for key, record in records.items()
         if key in metrics
     }
-
-

@@ -43,8 +43,8 @@ VERBS = {
         "--probabilities", "--mode", "--json",
     ],
     "tables": [
-        "FOLDER", "--format", "--style", "--split", "--mode", "--reference", "--published", "--to",
-        "--json",
+        "FOLDER", "--format", "--style", "--split", "--mode", "--reference", "--published",
+        "--intervals", "--to", "--json",
     ],
     "audit": ["TABLE", "--json"],
     "trial": ["SPEC", "--store", "--device", "--json"],

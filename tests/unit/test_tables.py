@@ -27,6 +27,8 @@ from typer.testing import CliRunner
 
 from orchestrator.audit import audit_table
 from orchestrator.cli import app
+from orchestrator.evidence import open_evidence
+from orchestrator.manifest import read_manifest
 from orchestrator.published import read_blocks
 from orchestrator.published_match import METHODS, matching
 from orchestrator.records import Ledger, load_records, read_events
@@ -37,6 +39,7 @@ from trainables.data.load import load_dataset
 from trainables.errors import UserError
 from trainables.metrics.confusion import counts_digest
 from trainables.metrics.fate import fate
+from trainables.metrics.figures import metric_figure
 from trainables.metrics.summary import summarise
 from trainables.predictions import Predictions
 from trainables.registry import baselines, criteria
@@ -95,7 +98,7 @@ def figures_by_sklearn(store, key, dataset, split):
 def test_figures_equal_scikit_learn(real, split):
     folder, dataset = real
     store = Store(str(folder / "store"))
-    document = tables(folder, split=split)
+    document = tables(folder, split=split, intervals="seeds")
     assert [row["role"] for row in document["rows"]] == ["baseline", "treatment"]
     seen = {}
     for row in document["rows"]:
@@ -118,6 +121,38 @@ def test_figures_equal_scikit_learn(real, split):
         assert row["fates"]["eopp1"]["value"] == pytest.approx(expected)
         change = seen[row["configuration"]][1] - seen["vanilla"][1]
         assert row["fates"]["eopp1"]["change"]["value"] == pytest.approx(change)
+
+
+def test_intervals_over_patients_and_floors_stand_beside_the_gaps(real):
+    folder, _ = real
+    alone, crossed = tables(folder, intervals="seeds"), tables(folder)
+    assert (alone["intervals"], crossed["intervals"]) == ("seeds", "seeds and patients")
+    records = load_records(folder)
+    store = Store(str(folder / "store"))
+    evidence = open_evidence(folder, read_manifest(folder), store, records)
+    for before, row in zip(alone["rows"], crossed["rows"], strict=True):
+        f1, gap = row["lines"]["Avg"]["f1"], row["gaps"]["eodd_hardt"]
+        for figure, name in ((f1, "f1"), (gap, "eodd_hardt")):
+            replicates = evidence.replicates([row["keys"]])
+            wanted = metric_figure(replicates, name).interval(0)
+            assert (figure["low"], figure["high"]) == pytest.approx((wanted.low, wanted.high))
+            assert figure["value"] == pytest.approx(wanted.value)
+        floor = evidence.floor(row["keys"]).gaps["eodd_hardt"]
+        assert (gap["floor"], gap["p_value"]) == pytest.approx((floor.floor, floor.p_value))
+        assert before["gaps"]["eodd_hardt"]["floor"] is None
+        assert row["lines"]["light"] == before["lines"]["light"]
+    assert f"(floor {crossed['rows'][0]['gaps']['eopp1']['floor']:.4f}, p " in crossed["_text"]
+    assert any("equal per-class rates" in note for note in crossed["notes"])
+    opened = tables(folder, split="test")
+    assert opened["rows"][0]["gaps"]["eopp1"]["floor"] is not None
+
+
+def test_where_predictions_are_not_at_hand_intervals_are_over_seeds(real):
+    folder, _ = real
+    (folder / "images.npz").unlink()
+    document = tables(folder)
+    assert document["intervals"] == "seeds"
+    assert any("over seeds alone" in note for note in document["notes"])
 
 
 def check(figure, value_S):
@@ -191,7 +226,7 @@ def test_nothing_is_opened_in_vain(real):
 def test_mode_paper_is_counted_again(real):
     """From the counts beside the nodes; every class is in both groups, so all figures stay."""
     folder, _ = real
-    ours, paper = tables(folder), tables(folder, mode="paper")
+    ours, paper = tables(folder, intervals="seeds"), tables(folder, mode="paper")
     assert (ours["mode"], paper["mode"]) == ("corrected", "paper")
     for a, b in zip(ours["rows"], paper["rows"], strict=True):
         assert flat(b) == pytest.approx(flat(a), abs=1e-7)
@@ -285,7 +320,7 @@ GOLDEN_FILES = {
 
 def golden_text(folder, name):
     """What changes with versions and keys is taken out."""
-    text = make_tables(folder, TableOptions(**GOLDEN_FILES[name]))["_text"]
+    text = make_tables(folder, TableOptions(intervals="seeds", **GOLDEN_FILES[name]))["_text"]
     keys = {r["trial"]["configuration"] for r in load_records(folder).values()}
     for key in keys:
         text = text.replace(key, "KEY")
@@ -462,13 +497,16 @@ def test_changes_and_tags_are_those_of_the_groups_means(fake):
             change[group] = ours - theirs
             assert row["group_changes"][group]["f1"]["value"] == pytest.approx(change[group])
         gained = [name for name in GROUPS if change[name] > 0]
-        assert row["tag"] == {
-            0: "levelling down",
-            1: "worse-served group gains"
-            if gained == ["light"]
-            else "worse-served group does not gain",
-            2: "both gain",
-        }[len(gained)]
+        assert (
+            row["tag"]
+            == {
+                0: "levelling down",
+                1: "worse-served group gains"
+                if gained == ["light"]
+                else "worse-served group does not gain",
+                2: "both gain",
+            }[len(gained)]
+        )
     assert len({row["tag"] for row in document["rows"]}) > 2
 
 

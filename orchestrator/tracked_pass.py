@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
+from orchestrator.evidence import Evidence, open_evidence
 from orchestrator.front import build_front, judge_front, write_front
 from orchestrator.records import is_running, project, read_events
 from orchestrator.tracked_client import KnownRuns, TrackingError, experiment, prepare_database
@@ -38,6 +39,7 @@ from orchestrator.tracked_runs import (
     sweep_params,
     times_of,
 )
+from trainables.errors import UserError
 from trainables.measurement import counts_path
 from trainables.store import Store, StoreError
 
@@ -52,6 +54,18 @@ METRICS_PER_BATCH, NAMES_PER_BATCH = 1000, 100
 LIFE = ("started", "finished", "interrupted")
 """Events that say where a sweep stands."""
 
+_BESIDE: dict[tuple[str, str], dict[str, float]] = {}
+"""(sweep, key) -> floors: 20 ms a node, and a pass looks at every node."""
+
+
+def _evidence(
+    folder: Path, manifest: Mapping[str, Any], store: Store, records: Mapping[str, Any]
+) -> Evidence | None:
+    try:
+        return open_evidence(folder, manifest, store, records)
+    except UserError:  # a sweep of an older version, or one merged from such
+        return None
+
 
 class Pass:
     """One pass over a sweep folder, under the folder's tracking lock."""
@@ -64,6 +78,7 @@ class Pass:
         self.events = list(read_events(folder))
         self.records = project(self.events)
         self.store = Store(self.manifest["store"])
+        self.evidence = _evidence(folder, self.manifest, self.store, self.records)
         self.known = KnownRuns(folder, uri)
         self.count: Counter[str] = Counter()
         prepare_database(folder, uri)
@@ -80,7 +95,8 @@ class Pass:
         for key, record in self.records.items():
             if record["status"] in ("done", "failed"):
                 uri = self.store.fs.unstrip_protocol(self.store.folder(key))
-                self._node(key, node_content(record, times[key], backbone, uri), parent)
+                content = node_content(record, times[key], backbone, uri, self._beside(key))
+                self._node(key, content, parent)
         counts = {
             name: self.count[name] for name in ("created", "completed", "unchanged", "deleted")
         }
@@ -88,6 +104,24 @@ class Pass:
             counts |= self._finish(parent, track_models)
         self._close_parent(parent)
         return counts
+
+    def _beside(self, key: str) -> dict[str, float]:
+        """Floor and p-value of each gap of a node; empty where its predictions are not at hand."""
+        name = (self.sweep_id, key)
+        if name not in _BESIDE:
+            if self.evidence is None or self.records[key]["status"] != "done":
+                return {}
+            try:
+                floors = self.evidence.floor([key]).gaps
+            except StoreError:
+                return {}
+            _BESIDE[name] = {
+                f"{gap}_{what}": value
+                for gap, floor in floors.items()
+                for what in ("floor", "p_value")
+                if (value := getattr(floor, what)) is not None
+            }
+        return _BESIDE[name]
 
     def _parent(self) -> str:
         """The sweep's run, with the spec as last run."""

@@ -74,7 +74,11 @@ def times_of(events: Iterable[Mapping[str, Any]]) -> dict[str, Times]:
 
 
 def node_content(
-    record: Mapping[str, Any], times: Times, backbone: str, node_uri: str
+    record: Mapping[str, Any],
+    times: Times,
+    backbone: str,
+    node_uri: str,
+    beside: Mapping[str, float] | None = None,
 ) -> RunContent:
     """The child run of a settled node.
 
@@ -83,9 +87,11 @@ def node_content(
         times: of the node.
         backbone: its name.
         node_uri: where the node's files are.
+        beside: what stands beside its gaps: their floors and p-values, by metric.
     """
     trial = record["trial"]
     metrics, missing = _figures(record)
+    metrics |= beside or {}
     tags = {
         KEY: record["key"],
         KIND: "node",

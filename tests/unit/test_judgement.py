@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 from tiny_sweep import copy_sweep, run_tiny
 
 from orchestrator.evidence import open_evidence
@@ -12,6 +13,8 @@ from orchestrator.front import build_front, judge_front, render, write_front
 from orchestrator.judgement import expected_optimism, judge, num_replicates
 from orchestrator.manifest import read_manifest
 from orchestrator.records import load_records
+from orchestrator.tracked_pass import Pass
+from orchestrator.tracked_runs import KEY
 from trainables.store import Store
 
 OBJECTIVES = ("fate_eodd_hardt", "f1")
@@ -126,3 +129,21 @@ def test_replicates_are_fewer_where_there_is_much_to_hold():
     assert num_replicates(10, 3) == 2000
     assert num_replicates(1000, 5) == 400
     assert num_replicates(100_000, 5) == 300
+
+
+def test_mlflow_shows_each_gap_beside_its_floor(original, tmp_path):
+    folder = copy_sweep(original, tmp_path / "sweep")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    Pass(folder, uri).run(final=False, track_models="none")
+    records = load_records(folder)
+    evidence = open_evidence(folder, read_manifest(folder), Store(str(folder / "store")), records)
+    client = MlflowClient(tracking_uri=uri)
+    (experiment,) = [e for e in client.search_experiments() if e.name != "Default"]
+    runs = {r.data.tags[KEY]: r for r in client.search_runs([experiment.experiment_id])
+            if KEY in r.data.tags}  # fmt: skip
+    assert set(runs) == set(records)
+    for key, run in runs.items():
+        for gap, floor in evidence.floor([key]).gaps.items():
+            assert run.data.metrics[f"{gap}_floor"] == pytest.approx(floor.floor)
+            assert run.data.metrics[f"{gap}_p_value"] == pytest.approx(floor.p_value)
+    shutil.rmtree(folder)

@@ -8,13 +8,14 @@ Draw r of an arm's mean over seeds is
 * seeds_r: sum over seeds of w_rs (t_s - value) / sqrt(S (S - 1)) with standard normal w_rs, the
   multiplier bootstrap (van der Vaart and Wellner 1996, section 3.6), shrunk to the seed part of
   ``crossed.interval``, which is net of patient noise;
-* chi2_r: chi-square with the interval's degrees of freedom, from one uniform a replicate, so that
-  few seeds are not overconfident.
+* chi2_r: chi-square with df = S - 1 degrees of freedom, from one uniform a replicate, so that few
+  seeds are not overconfident. (The interval's own df can be higher, for patients share in its
+  variance. But where arms are compared the patients cancel and the seeds remain.)
 
 Replicate, w_rs and the uniform are shared by all arms and figures: the same seed number is the
 same initialisation and the same batches, so that what arms share cancels where they are compared.
-The variance before the chi-square is that of the arm's interval, and the draws' marginal is about
-its t distribution.
+The variance before the chi-square is that of the arm's interval; the draws of one arm by itself
+reach at least as far.
 
 Shape legend: A arms, S seeds, R replicates, K figures.
 """
@@ -63,6 +64,12 @@ def deviations(figure: Figure, *, seed: int = 0) -> tuple[np.ndarray, list[Inter
     return draw_RA, intervals
 
 
+def seed_freedom(found: Interval) -> float:
+    """Degrees of freedom of a comparison between arms: S - 1; with one seed, the patients'."""
+    df = 1.0 if found.df is None else found.df
+    return min(df, found.num_seeds - 1.0) if found.num_seeds > 1 else df
+
+
 def _scaled(draw_R: np.ndarray, deviation: float, variance: float) -> np.ndarray:
     """Bring draws of a known standard deviation to a variance."""
     return draw_R * (math.sqrt(variance) / deviation) if deviation > 0 else draw_R * 0.0
@@ -87,7 +94,7 @@ def joint_draws(figures: Sequence[Figure], *, seed: int = 0) -> np.ndarray:
     drawn = []
     for figure in figures:
         deviation_RA, intervals = deviations(figure, seed=seed)
-        df_A = np.array([one.df or 1.0 for one in intervals])
+        df_A = np.array([seed_freedom(one) for one in intervals])
         inflation_RA = np.sqrt(df_A / chi_square_quantile(df_A, uniform_R1))
         value_A = np.array([math.nan if x.value is None else x.value for x in intervals])
         drawn.append(value_A + deviation_RA * inflation_RA)

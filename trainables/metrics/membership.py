@@ -5,6 +5,10 @@ more than the zone* where another is at least as good with the zone taken off in
 otherwise it is an epsilon-efficient solution (Loridan 1984, J. Optim. Theory Appl. 43). Arms that
 differ by less than the zone are never told apart, whatever the number of seeds.
 
+That *some* arm dominates is often sure where no arm is known to be better: the best of many noisy
+draws beats the worst of equals. So an arm is out only where one named arm beats it, at a level
+shared among the A - 1 that could (Bonferroni).
+
 Shape legend: A arms, R draws, K objectives, all maximised.
 """
 
@@ -31,8 +35,9 @@ class Membership:
     Attributes:
         frequency: share of draws in which no arm dominates it.
         dominated: share of draws in which an arm dominates it by more than the zone.
-        state: ``out`` where that share reaches the confidence and it has enough seeds, ``in``
-            where it is at most one less the confidence, else ``open``.
+        state: ``in`` where that share is at most 1 - confidence; ``out`` where one and the same
+            arm dominates it by more than the zone in a share of draws of at least
+            1 - (1 - confidence) / (A - 1) and it has enough seeds; else ``open``.
         reason: why it is open although draws would decide it.
     """
 
@@ -53,13 +58,20 @@ def dominated_draws(draw_RAK: np.ndarray, zone_K: np.ndarray | float = 0.0) -> n
 
     An arm with NaN neither dominates nor is dominated.
     """
+    return _dominators(draw_RAK, zone_K)[0]
+
+
+def _dominators(draw_RAK: np.ndarray, zone_K: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
+    """``dominated_draws``, and the largest share of draws in which one arm dominates, (A,)."""
     moved_RAK = draw_RAK + zone_K
     found_RA = np.zeros(draw_RAK.shape[:2], dtype=bool)
+    share_A = np.zeros(draw_RAK.shape[1])
     for arm in range(draw_RAK.shape[1]):
         other_R1K = draw_RAK[:, arm, None]
-        reaches_RA = (other_R1K >= moved_RAK).all(-1)
-        found_RA |= reaches_RA & (other_R1K > moved_RAK).any(-1)
-    return found_RA
+        beats_RA = (other_R1K >= moved_RAK).all(-1) & (other_R1K > moved_RAK).any(-1)
+        found_RA |= beats_RA
+        share_A = np.maximum(share_A, beats_RA.mean(0))
+    return found_RA, share_A
 
 
 def membership_frequency(draw_RAK: np.ndarray) -> np.ndarray:
@@ -90,10 +102,11 @@ def memberships(
     """
     if (np.asarray(zone_K) < 0).any() or not 0.5 < confidence < 1:
         raise ValueError(f"zone at least 0 and confidence in (1/2, 1): {zone_K}, {confidence}")
-    share_A = dominated_draws(draw_RAK, zone_K).mean(0)
+    dominated_RA, by_one_A = _dominators(draw_RAK, zone_K)
+    needed = 1 - (1 - confidence) / max(1, draw_RAK.shape[1] - 1)
     found = []
-    for frequency, share, seeds in zip(
-        membership_frequency(draw_RAK), share_A, num_seeds_A, strict=True
+    for frequency, share, by_one, seeds in zip(
+        membership_frequency(draw_RAK), dominated_RA.mean(0), by_one_A, num_seeds_A, strict=True
     ):
         if np.isnan(frequency):
             found.append(Membership(None, None, "open", "an objective is undefined"))
@@ -102,9 +115,9 @@ def memberships(
         reason = None
         if share <= 1 - confidence:
             state = "in"
-        elif share >= confidence and seeds >= min_seeds:
+        elif by_one >= needed and seeds >= min_seeds:
             state = "out"
-        elif share >= confidence:
+        elif by_one >= needed:
             reason = f"{seeds} seeds, {min_seeds} before an arm is dropped"
         found.append(Membership(float(frequency), float(share), state, reason))
     return tuple(found)

@@ -131,6 +131,7 @@ def test_replicates_are_fewer_where_there_is_much_to_hold():
     assert num_replicates(100_000, 5) == 300
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_mlflow_shows_each_gap_beside_its_floor(original, tmp_path):
     folder = copy_sweep(original, tmp_path / "sweep")
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"

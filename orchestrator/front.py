@@ -15,17 +15,19 @@ import io
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from orchestrator.aggregate import Aggregate, aggregate, spread
+from orchestrator.history import hypervolume_history
 from orchestrator.judged_columns import COLUMNS as JUDGED_COLUMNS
 from orchestrator.judged_columns import columns_of, judgement_document
 from orchestrator.judgement import Judgement, judge_folder
 from orchestrator.pareto import dominates, hypervolume, knee, pareto_mask
+from orchestrator.records import read_events
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -275,7 +277,11 @@ def judge_front(folder: Path, front: Front, records: Records) -> Judgement:
     if front.level == "trial":
         return Judgement()
     points = [member.aggregate for member in (*front.members, *front.dominated)]
-    return judge_folder(folder, points, records, front.objectives, front.reference_point)
+    judgement = judge_folder(folder, points, records, front.objectives, front.reference_point)
+    history = hypervolume_history(
+        list(read_events(folder)), lambda known: build_front(known, front.objectives).hypervolume
+    )
+    return replace(judgement, history=history)
 
 
 def row(

@@ -105,4 +105,5 @@ def judgement_document(judgement: Judgement | None) -> dict[str, Any]:
         "hypervolume_low": volume.low if volume else None,
         "hypervolume_high": volume.high if volume else None,
         "expected_optimism": dict(judgement.optimism) if judgement else {},
+        "hypervolume_history": [dict(point) for point in judgement.history] if judgement else [],
     }

@@ -86,6 +86,7 @@ class Judgement:
         contrasted: the figure that contrasts are of, named before any is looked at.
         hypervolume: with its interval; None where an objective has no draws.
         optimism: objective -> how far the best of all is expected to lie above its own truth.
+        history: of the hypervolume, see ``orchestrator/history.py``.
         notes: one sentence each.
         problems: why something could not be judged.
     """
@@ -94,6 +95,7 @@ class Judgement:
     contrasted: str | None = None
     hypervolume: Spread | None = None
     optimism: Mapping[str, float] = field(default_factory=dict)
+    history: Sequence[Mapping[str, float]] = ()
     notes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
 
@@ -237,7 +239,14 @@ class _Judging:
         judged = {
             point.configuration: self._judged(point, places, contrasts) for point in self.points
         }
-        return Judgement(judged, contrasted, volume, optimism, tuple(notes), problems)
+        return Judgement(
+            points=judged,
+            contrasted=contrasted,
+            hypervolume=volume,
+            optimism=optimism,
+            notes=tuple(notes),
+            problems=problems,
+        )
 
     def _judged(
         self,

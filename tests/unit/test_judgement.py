@@ -10,9 +10,10 @@ from tiny_sweep import copy_sweep, run_tiny
 
 from orchestrator.evidence import open_evidence
 from orchestrator.front import build_front, judge_front, render, write_front
+from orchestrator.history import MAX_POINTS, hypervolume_history
 from orchestrator.judgement import expected_optimism, judge, num_replicates
 from orchestrator.manifest import read_manifest
-from orchestrator.records import load_records
+from orchestrator.records import load_records, read_events
 from orchestrator.tracked_pass import Pass
 from orchestrator.tracked_runs import KEY
 from trainables.store import Store
@@ -95,6 +96,23 @@ def test_the_files_hold_the_judgement(judged, tmp_path):
     assert "joint redraws" in str(table.caption)
 
 
+def test_the_hypervolume_grows_with_trials_and_hours(judged, original):
+    front, records, judgement = judged
+    history = judgement.history
+    assert [point["num_trials"] for point in history] == list(range(1, len(records) + 1))
+    volumes = [point["hypervolume"] for point in history]
+    assert volumes[-1] == pytest.approx(front.hypervolume)
+    assert volumes[0] == 0.0 or front.members
+    seconds = sum(
+        sum(e["execution"]["seconds"].values())
+        for e in read_events(original)
+        if e["event"] == "done"
+    )
+    assert history[-1]["hours"] == pytest.approx(seconds / 3600, abs=1e-4)
+    many = [e for e in read_events(original) if e["event"] == "done"] * 40
+    assert len(hypervolume_history(many, lambda known: float(len(known)))) <= MAX_POINTS + 1
+
+
 def test_predictions_that_are_gone_leave_the_rest_judged(original, tmp_path):
     folder = copy_sweep(original, tmp_path / "sweep")
     records = load_records(folder)
@@ -106,7 +124,7 @@ def test_predictions_that_are_gone_leave_the_rest_judged(original, tmp_path):
     evidence = open_evidence(folder, read_manifest(folder), store, records)
     judgement = judge(points(front), records, evidence, OBJECTIVES, front.reference_point)
     assert set(judgement.points) == {p.configuration for p in points(front)} - {gone.configuration}
-    assert any(gone.keys[0] in problem for problem in judgement.problems)
+    assert any(gone.keys[0] in problem for problem in judgement.problems), judgement.problems
     (folder / "images.npz").unlink()
     nothing = judge_front(folder, front, records)
     assert nothing.points == {}

@@ -17,8 +17,9 @@ from orchestrator.evidence import open_evidence
 from orchestrator.export_models import export_models
 from orchestrator.front import Front, all_notes, build_front, judge_front, write_front
 from orchestrator.front_page import Page, front_page
+from orchestrator.judge import judge
 from orchestrator.judged_columns import opened_columns_of
-from orchestrator.judgement import FATES, Judgement, judge
+from orchestrator.judgement import FATES, Judgement
 from orchestrator.manifest import read_manifest, read_sweep
 from orchestrator.merge_nodes import open_store
 from orchestrator.records import load_records, read_events

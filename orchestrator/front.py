@@ -23,9 +23,10 @@ import numpy as np
 
 from orchestrator.aggregate import Aggregate, aggregate, spread
 from orchestrator.history import hypervolume_history
+from orchestrator.judge import judge_folder
 from orchestrator.judged_columns import COLUMNS as JUDGED_COLUMNS
 from orchestrator.judged_columns import columns_of, judgement_document
-from orchestrator.judgement import Judgement, judge_folder
+from orchestrator.judgement import Judgement
 from orchestrator.pareto import dominates, hypervolume, knee, pareto_mask
 from orchestrator.records import read_events
 

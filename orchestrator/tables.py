@@ -15,7 +15,8 @@ from rich.text import Text
 
 from orchestrator.aggregate import Aggregate
 from orchestrator.evidence import open_evidence
-from orchestrator.judgement import Judged, Judgement, judge
+from orchestrator.judge import judge
+from orchestrator.judgement import Judged, Judgement
 from orchestrator.manifest import read_manifest, read_sweep
 from orchestrator.merge_nodes import open_store
 from orchestrator.published import AVG, Block, read_blocks

@@ -11,7 +11,7 @@ from tiny_sweep import copy_sweep, run_tiny
 from orchestrator.evidence import open_evidence
 from orchestrator.front import build_front, judge_front, render, write_front
 from orchestrator.history import MAX_POINTS, hypervolume_history
-from orchestrator.judgement import expected_optimism, judge, num_replicates
+from orchestrator.judge import expected_optimism, judge, num_replicates
 from orchestrator.manifest import read_manifest
 from orchestrator.records import load_records, read_events
 from orchestrator.tracked_pass import Pass

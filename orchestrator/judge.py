@@ -1,0 +1,296 @@
+"""Judging a front: intervals, floors, differences from controls and front membership.
+
+Everything is computed from stored predictions of one split, seeds and patients crossed and paired
+across arms (contracts: saying how sure); nothing here chooses anything.
+
+Shape legend: A arms (configurations), S seeds, R draws, K objectives.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orchestrator.aggregate import GAPS, Aggregate
+from orchestrator.evidence import REPLICATES, Evidence, open_evidence
+from orchestrator.judgement import FATES, FIGURES, Beside, Judged, Judgement
+from orchestrator.manifest import read_manifest
+from orchestrator.merge_nodes import open_store
+from orchestrator.pareto import hypervolume
+from trainables.errors import UserError
+from trainables.metrics.figures import Figure, contrast_figure, fate_figure, metric_figure
+from trainables.metrics.floor import DETECTABLE
+from trainables.metrics.joint import joint_draws
+from trainables.metrics.membership import (
+    Membership,
+    hypervolume_interval,
+    memberships,
+    zone_of,
+)
+from trainables.metrics.multiplicity import Contrast, max_t, smallest_sign_flip_p
+from trainables.metrics.replicates import Replicates
+from trainables.metrics.uncertainty import Interval
+from trainables.metrics.verdict import Verdict, verdict
+
+Records = Mapping[str, Mapping[str, Any]]
+
+MAX_CELLS = 2_000_000
+"""Configurations x seeds x replicates of one metric: 16 MB in float64, five of them."""
+MIN_REPLICATES = 300
+CERTAIN = ("num_params", "flops")
+"""Objectives without sampling error."""
+
+
+def judge_folder(
+    folder: Path,
+    points: Sequence[Aggregate],
+    records: Records,
+    objectives: Sequence[str],
+    reference_point: Sequence[float],
+) -> Judgement:
+    """``judge`` for the configurations of a sweep folder, whose predictions may not be at hand.
+
+    Raises:
+        UserError: there is no sweep in this folder.
+    """
+    manifest = read_manifest(folder)
+    if manifest["mode"] != "corrected":
+        return Judgement(
+            problems=("mode paper reads the rates of absent classes as 0: no intervals for that",)
+        )
+    try:
+        evidence = open_evidence(folder, manifest, open_store(folder, manifest), records)
+    except UserError as error:
+        return Judgement(problems=(f"no intervals over patients: {error}",))
+    return judge(points, records, evidence, objectives, reference_point)
+
+
+def judge(
+    points: Sequence[Aggregate],
+    records: Records,
+    evidence: Evidence,
+    objectives: Sequence[str],
+    reference_point: Sequence[float],
+) -> Judgement:
+    """Judge configurations that were run with the same seeds and have the same FATE reference.
+
+    A FATE has no interval where that of its reference's gap reaches the floor (what a classifier
+    with equal per-class rates would show) or 0: there the change of the gap itself stands, and
+    contrasts are those of the gap.
+
+    Args:
+        points: of ``aggregate``; those with other seeds than the first are left out.
+        records: key -> record.
+        evidence: predictions of one split.
+        objectives: of the front, all maximised.
+        reference_point: of the hypervolume, one value an objective.
+    """
+    if not points:
+        return Judgement()
+    same = [point for point in points if point.seeds == points[0].seeds]
+    reference = _references(same[0], records)
+    missing = evidence.missing(dict.fromkeys(k for p in same for k in (*p.keys, *reference)))
+    problems = tuple(dict.fromkeys(missing.values()))
+    whole = [point for point in same if not missing.keys() & set(point.keys)]
+    if missing.keys() & set(reference) or not whole:
+        return Judgement(problems=problems)
+    arms = list(dict.fromkeys([reference, *(point.keys for point in whole)]))
+    try:
+        replicates = evidence.replicates(
+            arms, num_replicates=num_replicates(len(arms), len(reference))
+        )
+    except ValueError as error:  # no image of a known group, say
+        return Judgement(problems=(*problems, str(error)))
+    judging = _Judging(whole, arms, replicates, evidence, records)
+    return judging.judgement(objectives, reference_point, problems)
+
+
+def num_replicates(num_arms: int, num_seeds: int) -> int:
+    """As many as memory allows, at most ``REPLICATES``."""
+    return max(MIN_REPLICATES, min(REPLICATES, MAX_CELLS // max(1, num_arms * num_seeds)))
+
+
+def _references(point: Aggregate, records: Records) -> tuple[str, ...]:
+    """Keys of the FATE reference of each seed."""
+    return tuple(records[key]["compares_with"]["reference"] for key in point.keys)
+
+
+class _Judging:
+    """One judgement under way; the reference is arm 0."""
+
+    def __init__(
+        self,
+        points: Sequence[Aggregate],
+        arms: Sequence[tuple[str, ...]],
+        replicates: Replicates,
+        evidence: Evidence,
+        records: Records,
+    ) -> None:
+        self.points, self.arms, self.records = points, arms, records
+        self.evidence = evidence
+        self.row = {point.configuration: arms.index(point.keys) for point in points}
+        self.figures: dict[str, Figure] = {
+            name: metric_figure(replicates, name) for name in ("f1", *GAPS)
+        }
+        floors = evidence.floor(arms[0]).gaps
+        for gap in GAPS:
+            self.figures[f"fate_{gap}"] = fate_figure(
+                replicates, gap, 0, floor=floors[gap].floor or 0.0
+            )
+
+    def judgement(
+        self,
+        objectives: Sequence[str],
+        reference_point: Sequence[float],
+        problems: tuple[str, ...],
+    ) -> Judgement:
+        contrasted = self._contrasted(objectives)
+        contrasts = self._contrasts(contrasted)
+        draws = self._draws(objectives)
+        places: dict[str, Membership] = {}
+        volume, optimism = None, {}
+        notes = [
+            f"differences from controls are those of {contrasted}, all of them tested together"
+        ]
+        if contrasted in GAPS:
+            notes.append(
+                "FATE is not determined: the interval of the reference's gap reaches what a "
+                "classifier with equal per-class rates would show; changes of the gap stand beside"
+            )
+        num_seeds = len(self.arms[0])
+        if num_seeds < 5:
+            notes.append(
+                f"{num_seeds} seeds: a sign-flip test of paired seeds could not give a p below "
+                f"{smallest_sign_flip_p(num_seeds):g}; intervals are approximate"
+            )
+        if draws is not None:
+            value_AK, draw_RAK = draws
+            found = memberships(draw_RAK, zone_of(objectives), [num_seeds] * len(self.points))
+            places = dict(zip(self.row, found, strict=True))
+            point_K = np.asarray(reference_point, float)
+            volume = hypervolume_interval(
+                value_AK, draw_RAK, lambda value_AK: hypervolume(value_AK, point_K)
+            )
+            optimism = {
+                name: expected_optimism(value_AK[:, k], draw_RAK[:, :, k])
+                for k, name in enumerate(objectives)
+            }
+        else:
+            notes.append("front membership is not assessed: an objective has no draws")
+        judged = {
+            point.configuration: self._judged(point, places, contrasts) for point in self.points
+        }
+        return Judgement(
+            points=judged,
+            contrasted=contrasted,
+            hypervolume=volume,
+            optimism=optimism,
+            notes=tuple(notes),
+            problems=problems,
+        )
+
+    def _judged(
+        self,
+        point: Aggregate,
+        places: Mapping[str, Membership],
+        contrasts: Mapping[str, Mapping[str, tuple[Contrast, Verdict]]],
+    ) -> Judged:
+        row, floors = self.row[point.configuration], self.evidence.floor(point.keys).gaps
+        debiased = self.evidence.debiased(point.keys)
+        changes = {gap: contrast_figure(self.figures[gap], [(row, 0)]).interval(0) for gap in GAPS}
+        beside = {
+            gap: Beside(
+                floor=floors[gap],
+                debiased=debiased.get(gap),
+                detectable=self.evidence.detectable(point.keys, gap)
+                if gap in DETECTABLE
+                else None,
+            )
+            for gap in GAPS
+        }
+        intervals = {
+            name: Interval(0.0, reason="the reference: 0 by definition")
+            if row == 0 and name in FATES
+            else self.figures[name].interval(row)
+            for name in FIGURES
+        }
+        return Judged(
+            intervals,
+            changes,
+            beside,
+            places.get(point.configuration),
+            contrasts.get(point.configuration, {}),
+        )
+
+    def _contrasted(self, objectives: Sequence[str]) -> str:
+        """The first objective; its gap where the FATE is not determined; known before any arm is
+        looked at, for it depends on the reference alone.
+        """
+        first = next((name for name in objectives if name in FIGURES), FATES[-1])
+        if first not in FATES:
+            return first
+        open_ones = [reason for reason in self.figures[first].reason_A[1:] if reason]
+        return first.removeprefix("fate_") if open_ones else first
+
+    def _contrasts(self, name: str) -> dict[str, dict[str, tuple[Contrast, Verdict]]]:
+        """Configuration -> control -> difference and verdict; every pair is tested together."""
+        pairs = [
+            (point.configuration, control, self.row[point.configuration], other)
+            for point in self.points
+            for control, other in self._controls(point).items()
+        ]
+        tested = max_t(self.figures[name], [pair[2:] for pair in pairs]) if pairs else ()
+        found: dict[str, dict[str, tuple[Contrast, Verdict]]] = {}
+        for (configuration, control, *_), contrast in zip(pairs, tested, strict=True):
+            told = verdict(contrast.simultaneous, control, higher_is_better=name not in GAPS)
+            found.setdefault(configuration, {})[control] = (contrast, told)
+        return found
+
+    def _controls(self, point: Aggregate) -> dict[str, int]:
+        """Control -> its arm, where it ran with the same seeds."""
+        named = self.records[point.keys[0]]["compares_with"]
+        found = {}
+        for control in named:
+            keys = tuple(self.records[key]["compares_with"].get(control, "") for key in point.keys)
+            if control not in ("reference", "own") and keys in self.arms:
+                found[control] = self.arms.index(keys)
+        return found
+
+    def _draws(self, objectives: Sequence[str]) -> tuple[np.ndarray, np.ndarray] | None:
+        """Point values (A, K) and joint draws (R, A, K) of the points, or None."""
+        if not objectives or not set(objectives) <= {*FIGURES, *CERTAIN}:
+            return None
+        rows = [self.row[point.configuration] for point in self.points]
+        known = [name for name in FIGURES if name in objectives]
+        drawn = joint_draws([self.figures[name] for name in known or ("f1",)])
+        value_AK = np.array([_values(point, objectives) for point in self.points])
+        draw_RAK = np.empty((len(drawn), len(rows), len(objectives)))
+        for k, name in enumerate(objectives):
+            if name in known:
+                draw_RAK[:, :, k] = drawn[:, rows, known.index(name)]
+            else:
+                draw_RAK[:, :, k] = value_AK[:, k]
+        return value_AK, draw_RAK
+
+
+def _values(point: Aggregate, objectives: Sequence[str]) -> list[float]:
+    return [math.nan if v is None else float(v) for v in point.objectives(tuple(objectives))]
+
+
+def expected_optimism(value_A: np.ndarray, draw_RA: np.ndarray) -> float:
+    """How far the largest of several noisy figures is expected to lie above its own truth.
+
+    The point values stand for the truth and the draws for what might have been seen: the mean over
+    draws of (draw - value) of the arm that is largest in the draw. 0 with one arm.
+    """
+    defined_A = ~(np.isnan(value_A) | np.isnan(draw_RA).any(0))
+    if not defined_A.any():
+        return math.nan
+    value_A, draw_RA = value_A[defined_A], draw_RA[:, defined_A]
+    centred_RA = draw_RA - draw_RA.mean(0) + value_A
+    best_R = centred_RA.argmax(1)
+    return float((centred_RA.max(1) - value_A[best_R]).mean())

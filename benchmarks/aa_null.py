@@ -8,8 +8,7 @@ many sweeps at least one (arm, control) contrast of one objective is called diff
 * ``max-T``: the adjusted p-values of trainables/metrics/multiplicity.py, no racing;
 * ``raced, alone`` and ``raced, max-T``: the same for the members of the raced front, on the seeds
   that selected them;
-* ``raced, fresh``: max-T for the members on confirmation seeds that selected nothing (this is what
-  the tool reports).
+* ``raced, fresh``: max-T for the members on confirmation seeds that selected nothing.
 
 Racing gives arms that are open (trainables/metrics/membership.py) a further seed at a time, up to
 ``MOST_SEEDS``. All arms are equal, so dropping one is an error too: ``dropped`` is the share of

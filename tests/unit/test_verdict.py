@@ -1,0 +1,55 @@
+"""The words of a verdict, in every direction."""
+
+import pytest
+
+from trainables.metrics.uncertainty import Interval
+from trainables.metrics.verdict import verdict
+
+
+def interval(value, low, high, **rest):
+    return Interval(value, low, high, num_seeds=rest.pop("num_seeds", 5), **rest)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "control", "higher", "kind", "text"),
+    [
+        ((0.08, 0.03, 0.13), "none", True, "better",
+         "better than fine-tuning alone by 0.08 [0.03, 0.13]"),
+        ((-0.08, -0.13, -0.03), "random", True, "worse",
+         "worse than random channels by 0.08 [0.03, 0.13]"),
+        ((-0.08, -0.13, -0.03), "none", False, "better",
+         "better than fine-tuning alone by 0.08 [0.03, 0.13]"),
+        ((0.08, 0.03, 0.13), "random", False, "worse",
+         "worse than random channels by 0.08 [0.03, 0.13]"),
+        ((0.01, -0.04, 0.06), "random", True, "not distinguishable",
+         "not distinguishable from random channels (difference 0.01 [-0.04, 0.06])"),
+        ((0.01, -0.04, 0.06), "snnl_highest", False, "not distinguishable",
+         "not distinguishable from snnl_highest "
+         "(difference 0.01 [-0.04, 0.06], lower is better)"),
+        ((0.05, 0.0, 0.1), "none", True, "not distinguishable",
+         "not distinguishable from fine-tuning alone (difference 0.05 [0.00, 0.10])"),
+        ((0.004, 0.0004, 0.0076), "none", True, "better",
+         "better than fine-tuning alone by 0.0040 [0.0004, 0.0076]"),
+        ((0.0, 0.0, 0.0), "none", True, "not distinguishable",
+         "not distinguishable from fine-tuning alone (difference 0.00 [0.00, 0.00])"),
+    ],
+)  # fmt: skip
+def test_words(numbers, control, higher, kind, text) -> None:
+    found = verdict(interval(*numbers), control, higher_is_better=higher)
+    assert (found.kind, found.text) == (kind, text)
+    assert "-0.00" not in found.text
+
+
+def test_what_is_not_determined_says_why_once() -> None:
+    reason = "not determined: the interval of the reference's gap reaches 0.1"
+    found = verdict(Interval(0.3, reason=reason, num_seeds=5), "none")
+    assert (found.kind, found.text) == ("not determined", reason)
+    undefined = verdict(Interval(None, reason="gap undefined"), "none")
+    assert undefined.text == "not determined: gap undefined"
+    one_seed = verdict(interval(0.3, 0.2, 0.4, num_seeds=1), "none")
+    assert one_seed.text == "not determined: 1 seed does not say how much training varies"
+
+
+def test_what_weakens_it_travels_along() -> None:
+    few = interval(0.3, 0.2, 0.4, num_seeds=3, approximate=("3 seeds, fewer than 5",))
+    assert verdict(few, "none").approximate == ("3 seeds, fewer than 5",)

@@ -62,7 +62,7 @@ def test_what_arms_share_cancels_where_they_are_compared() -> None:
     figure = metric_figure(found, "f1")
     deviation_RA, _ = deviations(figure)
     paired = contrast_figure(figure, [(2, 1)]).interval(0).standard_error
-    # Near it, not equal: patient noise is taken off each arm's seed part, not off the difference's.
+    # Near it, not equal: patient noise is taken off each arm's seed part by itself.
     assert 0.8 < (deviation_RA[:, 2] - deviation_RA[:, 1]).std() / paired < 1.4
     unpaired = math.hypot(*(figure.interval(arm).standard_error for arm in (1, 2)))
     assert 1.4 * paired < 0.8 * unpaired

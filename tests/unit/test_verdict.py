@@ -30,6 +30,9 @@ def interval(value, low, high, **rest):
          "not distinguishable from fine-tuning alone (difference 0.05 [0.00, 0.10])"),
         ((0.004, 0.0004, 0.0076), "none", True, "better",
          "better than fine-tuning alone by 0.0040 [0.0004, 0.0076]"),
+        ((0.0032, -0.014, 0.0204), "none", False, "not distinguishable",
+         "not distinguishable from fine-tuning alone "
+         "(difference 0.003 [-0.014, 0.020], lower is better)"),
         ((0.0, 0.0, 0.0), "none", True, "not distinguishable",
          "not distinguishable from fine-tuning alone (difference 0.00 [0.00, 0.00])"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -56,8 +57,12 @@ def verdict(difference: Interval, control: str, *, higher_is_better: bool = True
 
 
 def _figures(value: float, low: float, high: float) -> str:
-    """``0.08 [0.03, 0.13]``: two decimals, or as many (up to 6) as keep an end from reading 0."""
-    decimals = 2
+    """``0.08 [0.03, 0.13]``: the interval's width to two digits, two decimals at least, and as many
+    (up to 6) as keep an end from reading 0.
+    """
+    width = high - low
+    # the addend keeps a width of .1, which is .09999 in binary, from asking for one more
+    decimals = max(2, min(6, 1 - math.floor(math.log10(width) + 1e-9))) if width > 0 else 2
     while decimals < 6 and any(x != 0 and round(abs(x), decimals) == 0 for x in (low, high)):
         decimals += 1
     # Adding 0 turns -0.0 into 0.0.

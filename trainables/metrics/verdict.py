@@ -57,8 +57,8 @@ def verdict(difference: Interval, control: str, *, higher_is_better: bool = True
 
 
 def _figures(value: float, low: float, high: float) -> str:
-    """``0.08 [0.03, 0.13]``: the interval's width to two digits, two decimals at least, and as many
-    (up to 6) as keep an end from reading 0.
+    """``0.08 [0.03, 0.13]``: the interval's width to two digits, but two decimals at least, and as
+    many (up to 6) as keep an end from reading 0.
     """
     width = high - low
     # the addend keeps a width of .1, which is .09999 in binary, from asking for one more

@@ -162,30 +162,60 @@ def export(
 @app.command()
 def evaluate(
     predictions: Annotated[
-        Path, typer.Argument(help="CSV or Parquet with labels, predictions and groups.")
+        list[Path],
+        typer.Argument(help="CSV or Parquet with labels, predictions and groups; one a seed."),
     ],
     label: Annotated[str, typer.Option(help="Column of the true class.")] = "y_true",
     prediction: Annotated[str, typer.Option(help="Column of the predicted class.")] = "y_pred",
-    group: Annotated[str, typer.Option(help="Column of the group.")] = "group",
+    group: Annotated[
+        str, typer.Option(help="Column of the group; sex,age for intersections.")
+    ] = "group",
     reference: Annotated[
-        Path | None, typer.Option(help="Predictions of the reference model: adds FATE.")
+        list[Path] | None,
+        typer.Option(help="Predictions of the reference model, once a seed: adds FATE."),
     ] = None,
     patient: Annotated[str | None, typer.Option(help="Column of the patient or lesion.")] = None,
+    image: Annotated[
+        str | None, typer.Option(help="Column of the image: matches rows of several files.")
+    ] = None,
     probabilities: Annotated[
         str | None, typer.Option(help="Columns of class probabilities: p_0,p_1,...")
     ] = None,
     mode: Annotated[str, typer.Option(help="corrected or paper.")] = "corrected",
+    absent: Annotated[
+        str | None,
+        typer.Option(help="Classes a group lacks: skip, or zero (as --mode paper, two groups)."),
+    ] = None,
+    min_support: Annotated[int, typer.Option(help="Groups with fewer rows: not assessed.")] = 1,
+    within: Annotated[
+        str | None, typer.Option(help="Columns that the floor keeps fixed: age,site.")
+    ] = None,
+    malignant: Annotated[
+        str | None, typer.Option(help="Malignant classes, mel,bcc: sensitivity, underdiagnosis.")
+    ] = None,
+    specificity: Annotated[float, typer.Option(help="At which sensitivity is measured.")] = 0.9,
+    replicates: Annotated[int, typer.Option(help="Of patients, and of permutations.")] = 2000,
+    html: Annotated[
+        Path | None, typer.Option(help="Also write a page: gaps, groups, confusion matrices.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Compute every metric for predictions of any model, whoever trained it."""
+    """Compute every metric, with intervals and floors, for predictions of any model."""
     with exit_codes(json):
         from orchestrator.evaluate import evaluate_file, render
 
         columns = probabilities.split(",") if probabilities else None
         result = evaluate_file(
             predictions, label=label, prediction=prediction, group=group, reference=reference,
-            patient=patient, probabilities=columns, mode=mode,  # type: ignore[arg-type]
+            patient=patient, image=image, probabilities=columns, absent=absent,
+            mode=mode,  # type: ignore[arg-type]
+            min_support=min_support, within=within, malignant=malignant, specificity=specificity,
+            replicates=replicates, keep_counts=html is not None,
         )  # fmt: skip
+        if html is not None:
+            from orchestrator.evaluate_page import write_page
+
+            write_page(result, html)
         emit(result, json, render)
 
 

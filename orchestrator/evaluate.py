@@ -1,79 +1,58 @@
-"""Every metric for the predictions of any model, from a file; with a reference also FATE.
+"""Every metric for the predictions of any model, from files; with a reference also FATE.
 
-Shape legend: N rows, G groups, C classes; GCC is (group, true class, predicted class).
+Several files are several seeds of one model on the same images: each training writes its own file,
+so that none has to be joined. Figures are then means over seeds.
+
+Shape legend: N rows, S seeds, A arms; GCC is (group, true class, predicted class).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 
-from orchestrator.evaluate_view import CALIBRATION, render
+from orchestrator.evaluate_coding import Axes, Coded, check_kinds, code, find_axes, match_rows
+from orchestrator.evaluate_evidence import Samples, as_json, evidence
+from orchestrator.evaluate_seeds import mean_summary
+from orchestrator.evaluate_view import render
 from orchestrator.prediction_table import (
     Columns,
-    Name,
     PredictionTable,
-    indices,
-    probability_names,
+    group_columns,
+    header_of,
     read_predictions,
-    sorted_names,
 )
 from trainables.errors import UserError
-from trainables.metrics.calibration import auroc, brier_score, expected_calibration_error
-from trainables.metrics.confusion import confusion_counts, counts_digest
+from trainables.metrics.confusion import counts_digest
 from trainables.metrics.fairness import GAPS, Mode, check_mode
+from trainables.metrics.group_figures import group_figures
+from trainables.metrics.group_values import Predictions
 from trainables.metrics.summary import compare, summarise
 
 __all__ = ["evaluate_file", "render"]
 
-MAX_GROUPS = 100
-MAX_CELLS = 2**25  # groups x classes x classes: 256 MiB of counts
 INDEPENDENT = "assumes independent images: several images of one patient count as unrelated"
 PARITY = "demographic_parity differs with prevalence; not a harm by itself"
-
-
-@dataclass(frozen=True)
-class _Axes:
-    """The classes and groups that the file and its reference have between them."""
-
-    classes: list[Name]
-    groups: list[Name]
-    probability_names: list[Name]  # the class of each probability column
-
-
-@dataclass(frozen=True)
-class _Coded:
-    """One file with classes and groups as indices, and its counts."""
-
-    label_N: np.ndarray
-    prediction_N: np.ndarray
-    group_N: np.ndarray
-    count_GCC: np.ndarray
-
-
-def _check_kinds(table: PredictionTable, columns: Columns) -> None:
-    """Refuse predictions that are scores, or of another kind than the labels."""
-    if table.prediction_N is None:
-        return
-    labels, predictions = set(table.label_N), set(table.prediction_N)
-    if not all(isinstance(name, int) for name in labels):
-        if not labels & predictions and all(isinstance(name, int) for name in predictions):
-            raise UserError(
-                f"{columns.prediction} holds integers but {columns.label} holds names such as "
-                f"{min(map(str, labels))!r} ({table.path})"
-            )
-        return
-    texts = sorted(name for name in predictions if isinstance(name, str))
-    if texts:
-        raise UserError(
-            f"{columns.prediction} must hold integer classes as {columns.label} does but got "
-            f"{texts[0]!r} ({table.path}); scores go to --probabilities"
-        )
+ONE_SEED = "one file, one seed: intervals hold the draw of patients, not another training"
+DEFINITIONS = {
+    "eopp0": "mean over classes of |difference in TNR|",
+    "eopp1": "mean over classes of |difference in TPR|",
+    "eodd": "mean over classes of |difference in TPR + difference in FPR| / 2 (signed)",
+    "eodd_hardt": "mean over classes of (|difference in TPR| + |difference in FPR|) / 2",
+    "more_than_two_groups": "largest over pairs of groups; *_mean is the mean over pairs",
+    "floor": "mean over permutations of patients' groups among patients with the same classes",
+    "p_value": "share of permutations with at least this gap; predictions independent of group "
+    "given class",
+    "smallest_detectable_gap": "difference of TPR in every class found at 5 % with 80 % power",
+    "bias_amplification": "Wang and Russakovsky 2021, attribute to task, direction by labels",
+    "underdiagnosis": "share of malignant rows predicted as a benign class",
+    "sensitivity": "share of malignant rows above the threshold, chosen on all rows, then fixed",
+}
 
 
 def _images_per_patient(table: PredictionTable) -> dict[str, Any]:
@@ -96,108 +75,169 @@ def _images_per_patient(table: PredictionTable) -> dict[str, Any]:
     }
 
 
-def _calibration(label_N: np.ndarray, probability_NC: np.ndarray) -> dict[str, float | None]:
-    """The figures that need probabilities, for one set of rows."""
-    return {
-        "auroc": auroc(label_N, probability_NC),
-        "ece": expected_calibration_error(label_N, probability_NC),
-        "brier": brier_score(label_N, probability_NC),
-    }
+def _files(path: str | Path | Sequence[str | Path] | None) -> list[str | Path]:
+    if path is None:
+        return []
+    return [path] if isinstance(path, str | Path) else list(path)
 
 
-def _axes(tables: Sequence[PredictionTable], columns: Columns, notes: list[str]) -> _Axes:
-    """Find the classes and groups of all files together; adds what is odd to the notes."""
-    labels = sorted_names(n for t in tables for n in t.label_N)
-    seen = sorted_names([*labels, *(n for t in tables for n in t.prediction_N or ())])
-    names: list[Name] = []
-    if columns.probabilities:
-        names, by_position = probability_names(columns.probabilities, labels, seen)
-        if by_position:
-            matched = zip(columns.probabilities, names, strict=True)
-            pairs = ", ".join(f"{column} = {name}" for column, name in matched)
-            notes.append(f"probability columns are matched to classes by position: {pairs}")
-    classes = sorted_names([*seen, *names])
-    groups = sorted_names(n for t in tables for n in t.group_N)
-    if len(groups) > MAX_GROUPS:
-        raise UserError(
-            f"at most {MAX_GROUPS} groups are compared but {columns.group} has {len(groups)} "
-            f"values ({tables[0].path})"
-        )
-    if len(groups) * len(classes) ** 2 > MAX_CELLS:
-        raise UserError(
-            f"{columns.label} and {columns.prediction} hold {len(classes)} classes, too many to "
-            f"count ({tables[0].path})"
-        )
-    notes += [
-        f"{name!r} is assessed as a group; leave the cell empty where the group is unknown"
-        for name in map(str, groups)
-        if name.lower() in ("-1", "unknown")
-    ]
-    return _Axes(classes, groups, names)
+def _names(text: str | Sequence[str] | None) -> tuple[str, ...]:
+    if isinstance(text, str):
+        return tuple(name.strip() for name in text.split(",") if name.strip())
+    return tuple(text or ())
 
 
-def _code(table: PredictionTable, axes: _Axes) -> _Coded:
-    """Turn names into indices and count; without predictions the most probable class is taken."""
-    label_N, group_N = indices(table.label_N, axes.classes), indices(table.group_N, axes.groups)
-    if table.prediction_N is not None:
-        prediction_N = indices(table.prediction_N, axes.classes)
-    else:
-        assert table.probability_NC is not None
-        column_class = indices(axes.probability_names, axes.classes)
-        prediction_N = column_class[table.probability_NC.argmax(1)]
-    count_GCC = confusion_counts(
-        label_N,
-        prediction_N,
-        group_N,
-        num_classes=len(axes.classes),
-        num_groups=len(axes.groups),
-    )
-    return _Coded(label_N, prediction_N, group_N, count_GCC)
+def _mode(mode: str, absent: str | None) -> Mode:
+    """One reading of absent classes: ``--absent zero`` is what ``--mode paper`` means for gaps."""
+    check_mode(mode, 2)
+    if absent is None:
+        return mode  # type: ignore[return-value]
+    if absent not in ("skip", "zero"):
+        raise UserError(f"absent must be one of skip, zero but got {absent!r}")
+    if mode == "paper" and absent == "skip":
+        raise UserError("mode paper reads absent classes as zero, so absent cannot be 'skip'")
+    return "paper" if absent == "zero" else "corrected"
 
 
-def _add_calibration(
-    result: dict[str, Any], table: PredictionTable, coded: _Coded, axes: _Axes
-) -> int:
-    """Add AUROC, ECE and Brier score; returns how many predictions are not the argmax."""
-    assert table.probability_NC is not None
-    probability_NC = np.zeros((len(coded.label_N), len(axes.classes)))
-    probability_NC[:, indices(axes.probability_names, axes.classes)] = table.probability_NC
-    result |= _calibration(coded.label_N, probability_NC)
-    for g, name in enumerate(map(str, axes.groups)):
-        of_group = coded.group_N == g
-        result["groups"][name] |= (
-            dict.fromkeys(CALIBRATION)
-            if name in result["not_assessed"]
-            else _calibration(coded.label_N[of_group], probability_NC[of_group])
-        )
-    return int((probability_NC.argmax(1) != coded.prediction_N).sum())
+def _check_numbers(replicates: int, min_support: int, specificity: float) -> None:
+    if not 2 <= replicates <= 1_000_000:
+        raise UserError(f"replicates must be between 2 and 1000000 but got {replicates}")
+    if min_support < 1:
+        raise UserError(f"min support must be at least 1 but got {min_support}")
+    if not 0 < specificity < 1:
+        raise UserError(f"specificity must be in (0, 1) but got {specificity:g}")
+
+
+def _patients(table: PredictionTable) -> np.ndarray:
+    """A number for each patient; rows without one are a patient each."""
+    num = len(table.label_N)
+    if table.patient_N is None:
+        return np.arange(num)
+    names = [f"p{name}" if name else f"r{row}" for row, name in enumerate(table.patient_N)]
+    return np.unique(names, return_inverse=True)[1]
+
+
+def _malignant(names: tuple[str, ...], axes: Axes) -> np.ndarray | None:
+    if not names:
+        return None
+    classes = list(map(str, axes.classes))
+    for name in names:
+        if name not in classes:
+            raise UserError(
+                f"malignant class {name!r} is not among the classes ({', '.join(classes[:12])})"
+            )
+    chosen = np.isin(classes, names)
+    if chosen.all():
+        raise UserError("malignant names every class, none is left to be benign")
+    return chosen
+
+
+def _same_images(coded: Sequence[Coded], what: str) -> list[Coded]:
+    """Files of one arm, rows in the order of the first.
+
+    Raises:
+        UserError: they are not of the same images.
+    """
+    matched = [coded[0]]
+    for other in coded[1:]:
+        found = match_rows(coded[0], other)
+        if isinstance(found, str):
+            raise UserError(f"{what} of several seeds must be of the same images: {found}")
+        matched.append(found)
+    return matched
+
+
+def _pair(own: Sequence[Coded], other: Sequence[Coded]) -> tuple[list[Coded], str | None]:
+    """The reference's files in the order of ours, or none and why not."""
+    if not other:
+        return [], None
+    if len(own) != len(other):
+        return [], f"{len(own)} files of predictions but {len(other)} of the reference"
+    matched = []
+    for each in other:
+        found = match_rows(own[0], each)
+        if isinstance(found, str):
+            return [], found
+        matched.append(found)
+    return matched, None
+
+
+def _digest(coded: Sequence[Coded]) -> str:
+    """Of the counts; of several seeds with one more axis before."""
+    counts = [each.count_GCC for each in coded]
+    return counts_digest(counts[0] if len(counts) == 1 else np.stack(counts))
+
+
+def _add_group_figures(
+    result: dict[str, Any], samples: Predictions, groups: list[str], replicates: int
+) -> None:
+    """Add what is known of each group and of all rows, with intervals."""
+    found = group_figures(samples, num_replicates=replicates, min_support=result["min_support"])
+    names = ["auroc", "ece", "brier"] if samples.probability_SNC is not None else []
+    if samples.malignant_C is not None:
+        names += ["underdiagnosis", "selection_rate"]
+        names += ["sensitivity", "specificity"] if names[0] == "auroc" else []
+    result |= {"group_interval": {}, "group_bias_amplification": {}}
+    for g, name in enumerate(groups):
+        figures = found.groups[g]
+        result["groups"][name] |= {
+            key: figures[key].value if key in figures else None for key in names
+        }
+        amplification = figures.get("bias_amplification")
+        result["group_bias_amplification"][name] = amplification.value if amplification else None
+        result["group_interval"][name] = {key: as_json(v) for key, v in figures.items()}
+    result |= {name: getattr(found.overall.get(name), "value", None) for name in names}
+    result["overall_interval"] = {key: as_json(v) for key, v in found.overall.items()}
+    amplified = found.between.get("bias_amplification")
+    result["bias_amplification"] = amplified.value if amplified else None
+    if amplified is None:
+        result["undefined"]["bias_amplification"] = "fewer than two groups assessed"
+    result["between_interval"] = {key: as_json(v) for key, v in found.between.items()}
+    if found.threshold_S:
+        result["thresholds"] = list(found.threshold_S)
+        result["specificity_target"] = samples.specificity
 
 
 def evaluate_file(
-    path: str | Path,
+    path: str | Path | Sequence[str | Path],
     *,
     label: str = "y_true",
     prediction: str = "y_pred",
     group: str = "group",
-    reference: str | Path | None = None,
+    reference: str | Path | Sequence[str | Path] | None = None,
     patient: str | None = None,
+    image: str | None = None,
     probabilities: str | Sequence[str] | None = None,
     mode: Mode = "corrected",
+    absent: str | None = None,
     min_support: int = 1,
+    within: str | Sequence[str] | None = None,
+    malignant: str | Sequence[str] | None = None,
+    specificity: float = 0.9,
+    replicates: int = 2_000,
+    keep_counts: bool = False,
 ) -> dict[str, Any]:
-    """Compute every metric for the predictions in a CSV or Parquet file.
+    """Compute every metric for the predictions in CSV or Parquet files.
 
     Args:
-        path: one row an image.
+        path: one row an image; several files are several seeds, of the same images.
         label: column of true classes, integers or text.
         prediction: column of predicted classes; may be absent when ``probabilities`` is given.
-        group: column of the sensitive attribute; rows where it is empty are left out and counted.
+        group: column of the sensitive attribute, or several between commas for intersections;
+            rows where one is empty are left out and counted.
         reference: predictions to compare with (same columns); gives FATE. The classes and groups
-            are those of both files together.
+            are those of all files together.
         patient: column that says which images belong together.
+        image: column that names each image, by which rows of several files are matched.
         probabilities: columns of class probabilities, a list or one comma-separated text.
         mode: ``corrected`` skips classes that a group lacks, ``paper`` reads their rates as 0.
+        absent: ``skip`` or ``zero``, the same by another name; ``zero`` is for two groups.
         min_support: groups with fewer rows are not assessed.
+        within: columns whose values only rows that agree in them exchange groups for the floor.
+        malignant: the malignant classes, for sensitivity, underdiagnosis and selection rate.
+        specificity: at which sensitivity is measured.
+        replicates: of patients, and of permutations.
+        keep_counts: leave the counts (summed over seeds) under ``_counts``, for the page.
 
     Returns:
         The document that ``orchestrator/schemas/evaluate.json`` describes: JSON-able, never NaN.
@@ -205,65 +245,116 @@ def evaluate_file(
     Raises:
         UserError: the file, a column or a value is not what it should be.
     """
-    check_mode(mode, 2)  # before anything is read
-    if isinstance(probabilities, str):
-        probabilities = [name.strip() for name in probabilities.split(",") if name.strip()]
-    columns = Columns(label, prediction, group, patient, tuple(probabilities or ()))
-    if len(set(columns.probabilities)) < len(columns.probabilities):
-        raise UserError(f"--probabilities names a column twice: {','.join(columns.probabilities)}")
-    table = read_predictions(path, columns)
-    tables = [table]
-    if reference is not None:
-        without_patient = replace(columns, patient=None)
-        tables.append(read_predictions(reference, without_patient, probabilities=False))
+    mode = _mode(mode, absent)  # before anything is read
+    _check_numbers(replicates, min_support, specificity)
+    files, references = _files(path), _files(reference)
+    wanted = _names(probabilities)
+    if len(set(wanted)) < len(wanted):
+        raise UserError(f"--probabilities names a column twice: {','.join(wanted)}")
+    by = group_columns(group, header_of(files[0]))
+    if not by:
+        raise UserError("group names no column")
+    columns = Columns(label, prediction, by, patient, wanted, image, _names(within))
+    bare = replace(columns, patient=None, within=())
+    own = [read_predictions(files[0], columns)]
+    own += [read_predictions(file, bare) for file in files[1:]]
+    theirs = [read_predictions(file, bare, probabilities=False) for file in references]
+    tables = [*own, *theirs]
     for each in tables:
-        _check_kinds(each, columns)
-    notes = [INDEPENDENT, PARITY]
-    axes = _axes(tables, columns, notes)
+        check_kinds(each, columns)
+    notes = [PARITY] if patient else [INDEPENDENT, PARITY]
+    axes = find_axes(tables, columns, notes)
     check_mode(mode, len(axes.groups))
-    coded = [_code(each, axes) for each in tables]
-    summaries = [
-        summarise(
-            each.count_GCC,
-            groups=list(map(str, axes.groups)),
-            classes=list(map(str, axes.classes)),
-            mode=mode,
+    malignant_C = _malignant(_names(malignant), axes)
+    coded = _same_images([code(each, axes) for each in own], "predictions")
+    reference_coded = [code(each, axes) for each in theirs]
+    groups = list(map(str, axes.groups))
+
+    def summary(each: Coded) -> dict[str, Any]:
+        return summarise(
+            each.count_GCC, groups=groups, classes=list(map(str, axes.classes)), mode=mode,
             min_support=min_support,
-        )
-        for each in coded
-    ]
+        )  # fmt: skip
+
     result: dict[str, Any] = {
-        "predictions": table.path,
+        "predictions": own[0].path,
+        "files": [table.path for table in own],
+        "num_seeds": len(own),
+        "group_columns": list(by),
         "classes": axes.classes,
-        "num_unknown_group": table.num_unknown_group,
-        "counts_digest": counts_digest(coded[0].count_GCC),
-    } | summaries[0]
-    if table.num_unknown_group:
-        notes.append(f"{table.num_unknown_group} rows without a group are in no figure")
+        "num_unknown_group": own[0].num_unknown_group,
+        "counts_digest": _digest(coded),
+        "absent": "zero" if mode == "paper" else "skip",
+        "definitions": DEFINITIONS,
+    } | mean_summary([summary(each) for each in coded])
+    if keep_counts:
+        result["_counts"] = np.sum([each.count_GCC for each in coded], axis=0)
+    if len(own) == 1:
+        notes.append(ONE_SEED)
+    if own[0].num_unknown_group:
+        notes.append(f"{own[0].num_unknown_group} rows without a group are in no figure")
     if patient:
-        result |= _images_per_patient(table)
-        notes.append(
-            f"{result['num_patients']} patients in column {patient!r}: counted, but no interval "
-            "over patients is computed here"
-        )
-    if table.probability_NC is not None:
-        num_other = _add_calibration(result, table, coded[0], axes)
+        result |= _images_per_patient(own[0])
+        if result["num_unknown_patient"]:
+            notes.append(
+                f"{result['num_unknown_patient']} rows have no patient: one each"
+            )
+    undefined = _add_reference(result, [summary(each) for each in reference_coded], notes)
+    paired, unpaired = _pair(coded, reference_coded)
+    if reference_coded:
+        result["reference"] = {
+            "predictions": theirs[0].path,
+            "files": [table.path for table in theirs],
+            "num_unknown_group": theirs[0].num_unknown_group,
+            "counts_digest": _digest(reference_coded),
+        } | result["reference"]
+        first, other = coded[0].count_GCC, reference_coded[0].count_GCC
+        if not np.array_equal(first.sum(2), other.sum(2)):
+            notes.append("the reference has other images: true classes per group differ")
+    skipped = [g for g, name in enumerate(groups) if name in result["not_assessed"]]
+    arms = [coded, *([paired] if paired else [])]
+    group_N = np.where(np.isin(coded[0].group_N, skipped), -1, coded[0].group_N)
+    patient_N = _patients(own[0])
+    samples = Samples(
+        label_N=coded[0].label_N, group_N=group_N, patient_N=patient_N,
+        prediction_ASN=np.stack([np.stack([c.prediction_N for c in arm]) for arm in arms]),
+        num_classes=len(axes.classes), num_groups=len(groups),
+        within=tuple(np.array(column) for column in own[0].within_N), mode=mode, unpaired=unpaired,
+    )  # fmt: skip
+    result["undefined"] |= undefined
+    result |= evidence(
+        samples, {gap: result[gap] for gap in GAPS}, num_replicates=replicates,
+        reference=bool(references), undefined=result["undefined"],
+    )  # fmt: skip
+    scores = [c.probability_NC for c in coded if c.probability_NC is not None]
+    if scores:
+        num_other = int(sum((c.probability_NC.argmax(1) != c.prediction_N).sum() for c in coded))  # type: ignore[union-attr]
         if num_other:
             notes.append(f"{prediction} is not the most probable class in {num_other} rows")
-    if reference is None:
+    _add_group_figures(
+        result,
+        Predictions(
+            coded[0].label_N, coded[0].group_N, patient_N, samples.prediction_ASN[0],
+            np.stack(scores) if scores else None, malignant_C, len(axes.classes), len(groups),
+            specificity,
+        ),
+        groups,
+        replicates,
+    )  # fmt: skip
+    return result | {"notes": notes}
+
+
+def _add_reference(
+    result: dict[str, Any], summaries: Sequence[dict[str, Any]], notes: list[str]
+) -> dict[str, str]:
+    """Add FATE and each group's change; returns why a FATE is undefined."""
+    if not summaries:
         result |= {"reference": None, "tag": None, "group_changes": {}, "changes": {}}
         result |= {f"fate_{gap}": None for gap in GAPS}
-        undefined = {f"fate_{gap}": "no reference given" for gap in GAPS}
-    else:
-        comparison = compare(summaries[0], summaries[1])
-        undefined = comparison.pop("undefined")
-        kept = ("num_samples", "f1", *GAPS, "undefined")
-        result |= comparison
-        result["reference"] = {
-            "predictions": tables[1].path,
-            "num_unknown_group": tables[1].num_unknown_group,
-            "counts_digest": counts_digest(coded[1].count_GCC),
-        } | {key: summaries[1][key] for key in kept}
-        if not np.array_equal(coded[0].count_GCC.sum(2), coded[1].count_GCC.sum(2)):
-            notes.append("the reference has other images: true classes per group differ")
-    return result | {"undefined": result["undefined"] | undefined, "notes": notes}
+        return {f"fate_{gap}": "no reference given" for gap in GAPS}
+    before = mean_summary(summaries)
+    comparison = compare(result, before)
+    undefined: dict[str, str] = comparison.pop("undefined")
+    result |= comparison
+    result["reference"] = {key: before[key] for key in ("num_samples", "f1", *GAPS, "undefined")}
+    return undefined

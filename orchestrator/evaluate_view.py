@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 
 SCORES = ("precision", "recall", "f1", "accuracy")
 CALIBRATION = ("auroc", "ece", "brier")
+BESIDE = ("floor", "p_value", "excess", "gap_debiased", "smallest_detectable_gap")
+FIGURES = (
+    "f1", "accuracy", "auroc", "ece", "brier", "sensitivity", "specificity", "underdiagnosis",
+    "selection_rate", "bias_amplification",
+)  # fmt: skip
 
 
 def _text(value: float | None, sign: str = "") -> str:
@@ -63,6 +68,65 @@ def _gaps(result: dict[str, Any]) -> Table:
     return table
 
 
+def interval_text(interval: dict[str, Any]) -> str:
+    """An interval to three places; a dash where there is none."""
+    if interval["low"] is None or interval["high"] is None:
+        return "-"
+    return f"[{interval['low']:.3f}, {interval['high']:.3f}]"
+
+
+def _evidence(result: dict[str, Any]) -> Table:
+    """One line a gap: what stands beside it."""
+    from rich.table import Table
+
+    table = Table(title="beside each gap: a classifier with equal per-class rates shows the floor")
+    table.add_column("metric")
+    for title in ("gap", "95 % interval", "floor", "p", "excess", "debiased", "detectable"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_row("f1", _text(result["f1"]), interval_text(result["interval"]["f1"]))
+    for gap in GAPS:
+        beside = (result[name][gap] for name in BESIDE)
+        cells = [_text(result[gap]), interval_text(result["interval"][gap]), *map(_text, beside)]
+        table.add_row(gap, *cells)
+    for gap in GAPS if result["reference"] else ():
+        interval = result["interval"][f"fate_{gap}"]
+        table.add_row(f"fate_{gap}", _text(result[f"fate_{gap}"]), interval_text(interval))
+    return table
+
+
+def _clinical(result: dict[str, Any]) -> Table:
+    """One line a figure, one column a group, with intervals."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title="groups with 95 % intervals")
+    table.add_column("figure")
+    for name in result["groups"]:
+        table.add_column(Text(name), justify="right")
+    for figure in figures_shown(result):
+        cells = []
+        for name in result["groups"]:
+            interval = result["group_interval"][name].get(figure)
+            ends = interval_text(interval) if interval else ""
+            cells.append(f"{_text(group_value(result, name, figure))} {ends}".strip())
+        table.add_row(figure, *cells)
+    return table
+
+
+def group_value(result: dict[str, Any], group: str, figure: str) -> float | None:
+    """A figure of one group, None where it has none."""
+    if figure == "bias_amplification":
+        value: float | None = result["group_bias_amplification"][group]
+        return value
+    return result["groups"][group].get(figure)
+
+
+def figures_shown(result: dict[str, Any]) -> list[str]:
+    """Figures that some group has an interval of, in a fixed order."""
+    found = {name for group in result["group_interval"].values() for name in group}
+    return [name for name in FIGURES if name in found]
+
+
 def render(result: dict[str, Any]) -> RenderableType:
     """Lay the document of ``evaluate_file`` out for people, as something rich can print."""
     from rich.console import Group
@@ -71,9 +135,15 @@ def render(result: dict[str, Any]) -> RenderableType:
     lines = [f"{name}: {text}" for name, text in result["not_assessed"].items()]
     reasons: dict[str, list[str]] = {}
     for name, reason in result["undefined"].items():
+        if name.partition(".")[0] in BESIDE:
+            continue  # a dash in the table; the document has the reason
         if result["reference"] or not name.startswith("fate_"):
             reasons.setdefault(reason, []).append(name)
     lines += [f"undefined, {reason}: {', '.join(names)}" for reason, names in reasons.items()]
+    lines += [f"{gap}: {text}" for gap, text in result["verdict"].items() if text]
     lines += [f"against the reference: {result['tag']}"] if result["tag"] else []
     lines += [f"note: {note}" for note in result["notes"]]
-    return Group(_groups(result), _gaps(result), Text("\n".join(lines)))
+    return Group(
+        _groups(result), _gaps(result), _evidence(result), _clinical(result),
+        Text("\n".join(lines)),
+    )  # fmt: skip

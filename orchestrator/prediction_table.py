@@ -33,9 +33,11 @@ class Columns:
 
     label: str
     prediction: str
-    group: str
+    group: tuple[str, ...]  # several: a group is what a row has in all of them
     patient: str | None
     probabilities: tuple[str, ...]
+    image: str | None = None
+    within: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class PredictionTable:
     patient_N: list[str | None] | None
     probability_NC: np.ndarray | None  # float64, in the order of the columns named
     num_unknown_group: int
+    image_N: list[str] | None = None
+    within_N: tuple[list[str], ...] = ()  # an empty text where the value is missing
 
 
 def _name(value: Any) -> Name:
@@ -189,6 +193,44 @@ def _probabilities(frame: pd.DataFrame, names: Sequence[str], path: str) -> np.n
     return value_NC
 
 
+def group_columns(group: str, header: Sequence[str]) -> tuple[str, ...]:
+    """The column of that name, else those that it names between commas."""
+    if group in header:
+        return (group,)
+    return tuple(name.strip() for name in group.split(",") if name.strip())
+
+
+def header_of(path: str | Path) -> list[str]:
+    """Names of the columns of a file.
+
+    Raises:
+        UserError: no such file, or neither CSV nor Parquet.
+    """
+    return list(_open(str(path), None))
+
+
+def _known(column: pd.Series) -> pd.Series:
+    """Where a value is given; a blank is unknown in Parquet too, where it is not null."""
+    blank_N = column.map(lambda value: isinstance(value, str) and not value.strip())
+    return column.notna() & ~blank_N.astype(bool)
+
+
+def _texts(column: pd.Series) -> list[str | None]:
+    known_N = column.notna()
+    return [
+        str(value) if known else None
+        for value, known in zip(column.tolist(), known_N, strict=True)
+    ]
+
+
+def _groups(frame: pd.DataFrame, columns: Sequence[str]) -> list[Name]:
+    """The group of each row; of several columns ``female x old``."""
+    if len(columns) == 1:
+        return _names(frame[columns[0]])
+    parts = [_names(frame[name]) for name in columns]
+    return [" x ".join(map(str, names)) for names in zip(*parts, strict=True)]
+
+
 def read_predictions(
     path: str | Path, columns: Columns, *, probabilities: bool = True
 ) -> PredictionTable:
@@ -203,46 +245,44 @@ def read_predictions(
             that is missing or impossible.
     """
     path = str(path)
-    header = _open(path, None)
+    header = header_of(path)
     has_prediction = columns.prediction in header
     numbers = columns.probabilities if probabilities or not has_prediction else ()
-    wanted = [columns.label, columns.group, *numbers]
-    wanted += [columns.patient] if columns.patient else []
+    wanted = [columns.label, *columns.group, *numbers, *columns.within]
+    wanted += [name for name in (columns.patient, columns.image) if name]
     wanted += [columns.prediction] if has_prediction or not numbers else []
     _check_present(wanted, header, path)
-    twice = [name for name in wanted if list(header).count(name) > 1]
+    twice = [name for name in wanted if header.count(name) > 1]
     if twice:
         raise UserError(f"column {twice[0]!r} is in {path} more than once")
     frame = _open(path, list(dict.fromkeys(wanted)), numbers)
     frame = frame.reset_index(drop=True)
     if not len(frame):
         raise UserError(f"{path} has no rows")
-    # a blank is unknown in Parquet too, where it is not null
-    blank_N = frame[columns.group].map(lambda value: isinstance(value, str) and not value.strip())
-    known_N = frame[columns.group].notna() & ~blank_N.astype(bool)
+    known_N = _known(frame[columns.group[0]])
+    for name in columns.group[1:]:
+        known_N &= _known(frame[name])
     num_unknown = int((~known_N).sum())
     frame = frame[known_N]
     if not len(frame):
-        raise UserError(f"{columns.group} is missing in every row of {path}")
+        raise UserError(f"{' x '.join(columns.group)} is missing in every row of {path}")
     row_N = frame.index.to_numpy()
     label_N = _names(frame[columns.label])
     _check_filled(label_N, row_N, columns.label, path)
     prediction_N = _names(frame[columns.prediction]) if has_prediction else None
     if prediction_N is not None:
         _check_filled(prediction_N, row_N, columns.prediction, path)
-    patient_N = None
-    if columns.patient:
-        patient = frame[columns.patient]
-        patient_N = [
-            str(value) if known else None
-            for value, known in zip(patient.tolist(), patient.notna(), strict=True)
-        ]
+    image_N = _texts(frame[columns.image]) if columns.image else None
+    if columns.image and image_N is not None:
+        _check_filled(image_N, row_N, columns.image, path)
     return PredictionTable(
         path=path,
         label_N=label_N,
         prediction_N=prediction_N,
-        group_N=_names(frame[columns.group]),
-        patient_N=patient_N,
+        group_N=_groups(frame, columns.group),
+        patient_N=_texts(frame[columns.patient]) if columns.patient else None,
         probability_NC=_probabilities(frame, numbers, path) if numbers else None,
         num_unknown_group=num_unknown,
+        image_N=[str(name) for name in image_N] if image_N is not None else None,
+        within_N=tuple([text or "" for text in _texts(frame[name])] for name in columns.within),
     )

@@ -39,8 +39,9 @@ VERBS = {
     "status": ["FOLDER", "--json"],
     "export": ["FOLDER", "--to", "--no-test", "--json"],
     "evaluate": [
-        "PREDICTIONS", "--label", "--prediction", "--group", "--reference", "--patient",
-        "--probabilities", "--mode", "--json",
+        "PREDICTIONS", "--label", "--prediction", "--group", "--reference", "--patient", "--image",
+        "--probabilities", "--mode", "--absent", "--min-support", "--within", "--malignant",
+        "--specificity", "--replicates", "--html", "--json",
     ],
     "tables": [
         "FOLDER", "--format", "--style", "--split", "--mode", "--reference", "--published",

@@ -222,8 +222,8 @@ def test_patients_are_counted_and_the_note_stays(tmp_path: Path) -> None:
         "mean": pytest.approx(sizes.mean()),
         "max": sizes.max(),
     }
-    assert any("assumes independent images" in note for note in result["notes"])
-    assert any("no interval over patients" in note for note in result["notes"])
+    assert not any("assumes independent images" in note for note in result["notes"])
+    assert any("1 rows have no patient" in note for note in result["notes"])
 
 
 def test_patient_names_are_not_read_as_numbers(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.constraints import f1_loss
 from trainables.metrics.fate import fate, undefined_reason
 
 GAPS = ("eopp0", "eopp1", "eodd", "eodd_hardt")
@@ -23,7 +24,7 @@ class Aggregate:
     trial: dict[str, Any]  # of one of its records
     seeds: tuple[int, ...]
     keys: tuple[str, ...]
-    figures: dict[str, float | None]  # means over seeds, ``fate_<gap>`` of the means
+    figures: dict[str, float | None]  # means over seeds, ``fate_<gap>`` of the means; objectives
     per_seed: dict[str, tuple[float | None, ...]]
     undefined: dict[str, str]
     tags: tuple[str, ...]
@@ -34,7 +35,8 @@ class Aggregate:
 
 
 MEANS = (
-    "f1", "precision", "recall", "f1_pooled", "accuracy", "f1_diff", "demographic_parity", *GAPS,
+    "f1", "precision", "recall", "f1_pooled", "accuracy", "f1_diff", "demographic_parity",
+    "auroc", "gap_debiased", *GAPS,
 )  # fmt: skip
 
 
@@ -60,6 +62,15 @@ def _aggregate(
         for record in members
     ]
     figures: dict[str, float | None] = {figure: _mean(ours, figure) for figure in MEANS}
+    group_f1, reference_f1 = _group_f1(ours), _group_f1(theirs)
+    defined = [value for value in group_f1.values() if value is not None]
+    figures |= {
+        "f1_worst_group": min(defined, default=None),
+        "f1_loss": f1_loss(group_f1, reference_f1),
+        "params": _mean([record["result"]["model"] for record in members], "num_params"),
+        "flops": _mean([record["result"]["model"] for record in members], "flops"),
+        "latency": _mean([_latency(record) for record in members], "seconds"),
+    }
     undefined: dict[str, str] = {}
     per_seed: dict[str, tuple[float | None, ...]] = {
         figure: tuple(o[figure] for o in ours) for figure in ("f1", *GAPS)
@@ -87,8 +98,20 @@ def _aggregate(
 
 def _mean(rows: list[Mapping[str, Any]], figure: str) -> float | None:
     """Mean over seeds; None as soon as one seed's figure is undefined."""
-    values = [row[figure] for row in rows]
-    return None if any(value is None for value in values) else statistics.fmean(values)
+    values = [row.get(figure) for row in rows]
+    defined = [value for value in values if value is not None]
+    return statistics.fmean(defined) if len(defined) == len(values) else None
+
+
+def _group_f1(rows: list[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Group -> mean over seeds of its macro F1."""
+    groups = dict.fromkeys(group for row in rows for group in row["groups"])
+    return {group: _mean([row["groups"].get(group, {}) for row in rows], "f1") for group in groups}
+
+
+def _latency(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = record.get("execution", {}).get("latency")
+    return found if isinstance(found, Mapping) else {}
 
 
 def spread(values: tuple[float | None, ...]) -> tuple[float | None, float | None]:

@@ -5,7 +5,7 @@ Everything that was measured competes: treatments, controls and baselines (the r
 point FATE = 0), so the front shows when fine-tuning alone, or no pruning at all, does as well.
 Validation figures only.
 
-Shape legend: N points, K objectives; every objective is maximised.
+Shape legend: N points, K objectives.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from orchestrator.aggregate import Aggregate, aggregate, spread
+from orchestrator.constraints import is_feasible
 from orchestrator.history import hypervolume_history
 from orchestrator.judge import judge_folder
 from orchestrator.judged_columns import COLUMNS as JUDGED_COLUMNS
 from orchestrator.judged_columns import columns_of, judgement_document
 from orchestrator.judgement import Judgement
+from orchestrator.objectives import OBJECTIVES, directions, maximised
 from orchestrator.pareto import dominates, hypervolume, knee, pareto_mask
 from orchestrator.records import read_events
 
@@ -42,13 +44,7 @@ __all__ = [
 Level = Literal["configuration", "trial"]
 Records = Mapping[str, Mapping[str, Any]]
 
-REFERENCE_POINT = {
-    "fate_eodd_hardt": -1.0,
-    "fate_eodd": -1.0,
-    "fate_eopp1": -1.0,
-    "fate_eopp0": -1.0,
-    "f1": 0.0,
-}
+REFERENCE_POINT = {name: one.reference for name, one in OBJECTIVES.items()}
 """Where the hypervolume starts; a point that is not above it in every objective adds nothing."""
 
 MIN_SEEDS = 3
@@ -90,29 +86,31 @@ class Front:
     knee: int | None
     hypervolume: float
     notes: tuple[str, ...]
+    reference_point: tuple[float, ...]
 
     @property
     def keys(self) -> tuple[str, ...]:
         """Keys of the members' nodes, every seed."""
         return tuple(key for member in self.members for key in member.aggregate.keys)
 
-    @property
-    def reference_point(self) -> tuple[float, ...]:
-        """Reference point of the hypervolume, one value an objective."""
-        return tuple(REFERENCE_POINT[name] for name in self.objectives)
-
 
 def build_front(
-    records: Records, objectives: Sequence[str], *, level: Level = "configuration"
+    records: Records,
+    objectives: Sequence[str],
+    *,
+    level: Level = "configuration",
+    max_f1_loss: float | None = None,
 ) -> Front:
     """The front of a sweep's records.
 
     Args:
         records: key -> record, of ``orchestrator.records.load_records``.
-        objectives: names of ``search_spaces.sweep_spec.OBJECTIVES``, all maximised.
+        objectives: names of ``search_spaces.sweep_spec.OBJECTIVES``.
         level: ``configuration``: means over the seeds that are compared (``common_seeds``) and
             FATE of those means, only configurations that have them all; ``trial``: every record by
             itself with its own FATE.
+        max_f1_loss: a configuration of which a group loses more F1 is no member
+            (``orchestrator/constraints.py``); None: no limit.
     """
     objectives = tuple(objectives)
     incomplete = []
@@ -140,9 +138,15 @@ def build_front(
                 _mean_of(results, "flops"),
             )
         )
-    candidates.sort(key=_order)
+    candidates.sort(key=lambda member: _order(member, objectives))
     values_NK = np.array([m.values for m in candidates], dtype=float).reshape(-1, len(objectives))
-    on_N = pareto_mask(values_NK)
+    start_K = _reference_point(values_NK, objectives)
+    values_NK = maximised(values_NK, objectives)
+    on_N = np.array(
+        [is_feasible(m.aggregate.figures["f1_loss"], max_f1_loss) for m in candidates], dtype=bool
+    )
+    num_infeasible = len(on_N) - int(on_N.sum())
+    on_N[on_N] = pareto_mask(values_NK[on_N])
     members = tuple(m for m, on in zip(candidates, on_N, strict=True) if on)
     return Front(
         objectives=objectives,
@@ -152,9 +156,27 @@ def build_front(
         incomplete=tuple(incomplete),
         undefined=tuple(undefined),
         knee=knee(values_NK[on_N]),
-        hypervolume=hypervolume(values_NK, [REFERENCE_POINT[name] for name in objectives]),
-        notes=tuple(_notes(members, level, most, len(incomplete), undefined)),
+        hypervolume=hypervolume(values_NK[on_N], maximised(start_K, objectives)),
+        notes=(
+            *_notes(members, level, most, len(incomplete), undefined),
+            *(
+                [f"{num_infeasible} lose more than {max_f1_loss:.1%} of a group's F1: no members"]
+                if num_infeasible
+                else []
+            ),
+        ),
+        reference_point=tuple(start_K.tolist()),
     )
+
+
+def _reference_point(values_NK: np.ndarray, objectives: Sequence[str]) -> np.ndarray:
+    """Of the hypervolume, in the objectives' own units; the worst of all points where an objective
+    has no natural one (parameters, operations, seconds).
+    """
+    worst_K = maximised(maximised(values_NK, objectives).min(0, initial=np.inf), objectives)
+    natural = [REFERENCE_POINT[name] for name in objectives]
+    pairs = zip(natural, worst_K.tolist(), strict=True)
+    return np.array([(w if np.isfinite(w) else 0.0) if r is None else r for r, w in pairs])
 
 
 def common_seeds(points: Sequence[Aggregate]) -> frozenset[int]:
@@ -172,10 +194,10 @@ def common_seeds(points: Sequence[Aggregate]) -> frozenset[int]:
     )
 
 
-def _order(member: Member) -> tuple[Any, ...]:
+def _order(member: Member, objectives: Sequence[str]) -> tuple[Any, ...]:
     point = member.aggregate
     return (
-        *(-value for value in member.values),
+        *(-maximised(np.array(member.values), objectives)).tolist(),
         str(point.trial["label"]),
         point.configuration,
         point.seeds,
@@ -328,7 +350,7 @@ def document(front: Front, judgement: Judgement | None = None) -> dict[str, Any]
     """``front.json``: see ``orchestrator/schemas/front.json``."""
     return {
         "objectives": list(front.objectives),
-        "directions": ["maximize"] * len(front.objectives),
+        "directions": directions(front.objectives),
         "reference_point": list(front.reference_point),
         "hypervolume": front.hypervolume,
         "level": front.level,

@@ -20,6 +20,7 @@ from orchestrator.evidence import REPLICATES, Evidence, open_evidence
 from orchestrator.judgement import FATES, FIGURES, Beside, Judged, Judgement
 from orchestrator.manifest import read_manifest
 from orchestrator.merge_nodes import open_store
+from orchestrator.objectives import maximised
 from orchestrator.pareto import hypervolume
 from trainables.errors import UserError
 from trainables.metrics.figures import Figure, contrast_figure, fate_figure, metric_figure
@@ -41,7 +42,7 @@ Records = Mapping[str, Mapping[str, Any]]
 MAX_CELLS = 2_000_000
 """Configurations x seeds x replicates of one metric: 16 MB in float64, five of them."""
 MIN_REPLICATES = 300
-CERTAIN = ("num_params", "flops")
+CERTAIN = ("params", "flops")
 """Objectives without sampling error."""
 
 
@@ -278,7 +279,8 @@ class _Judging:
 
 
 def _values(point: Aggregate, objectives: Sequence[str]) -> list[float]:
-    return [math.nan if v is None else float(v) for v in point.objectives(tuple(objectives))]
+    values = [math.nan if v is None else v for v in point.objectives(tuple(objectives))]
+    return list(maximised(np.array(values), objectives).tolist())
 
 
 def expected_optimism(value_A: np.ndarray, draw_RA: np.ndarray) -> float:

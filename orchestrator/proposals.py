@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -51,8 +51,20 @@ class Proposal:
 
 
 Values = tuple[float | None, ...]
-Known = Callable[[Configuration], Values | None]
-"""Objective values of a configuration once all its seeds are settled, else None."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a proposer is told: objectives in their own units (None = undefined or failed), and by
+    how much each constraint is violated (``orchestrator/constraints.py``).
+    """
+
+    values: Values
+    constraints: Mapping[str, float] = field(default_factory=dict)
+
+
+Known = Callable[[Configuration], Measured | None]
+"""What is known of a configuration once all its seeds are settled, else None."""
 
 
 class Proposer(Protocol):
@@ -67,10 +79,8 @@ class Proposer(Protocol):
         Entries with ``chosen_by == "repeat"`` were visited before and need no work.
         """
 
-    def observe(self, configuration: Configuration, values: Values) -> None:
-        """Tell the values of a configuration whose seeds are all settled (None = undefined or
-        failed).
-        """
+    def observe(self, configuration: Configuration, measured: Measured) -> None:
+        """Tell what a configuration whose seeds are all settled has shown."""
 
 
 class GridProposer:
@@ -94,7 +104,7 @@ class GridProposer:
         self._number += 1
         return [Proposal(self._number - 1, parameters, configuration, "grid")]
 
-    def observe(self, configuration: Configuration, values: Values) -> None:
+    def observe(self, configuration: Configuration, measured: Measured) -> None:
         """A grid does not learn."""
 
 

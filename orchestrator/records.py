@@ -23,6 +23,8 @@ OPEN_FIGURES = (
     "mode", "num_samples", "precision", "recall", "f1", "accuracy", "f1_pooled", "precision_diff",
     "recall_diff", "f1_diff", "eopp0", "eopp1", "eodd", "eodd_hardt", "demographic_parity",
 )  # fmt: skip
+SCORE_FIGURES = ("auroc", "gap_debiased")
+"""Of validation, where they were measured: they need more than counts."""
 GROUP_DECIMALS = 9
 """Of each group's scores, so that eight groups fit into a line; the counts themselves are in the
 store.
@@ -163,11 +165,12 @@ def compact(measured: Mapping[str, Any]) -> dict[str, Any]:
     """The figures of ``trainables.predictions.measure`` that fit into one line of the ledger."""
     validation = measured["metrics"]["validation"]
     figures = {name: validation[name] for name in OPEN_FIGURES}
+    figures |= {name: validation[name] for name in SCORE_FIGURES if name in validation}
     figures["groups"] = {
         group: {k: v if v is None else round(v, GROUP_DECIMALS) for k, v in scores.items()}
         for group, scores in validation["groups"].items()
     }
-    figures["undefined"] = {k: v for k, v in validation["undefined"].items() if k in OPEN_FIGURES}
+    figures["undefined"] = {k: v for k, v in validation["undefined"].items() if k in figures}
     train = {name: measured["metrics"]["train"][name] for name in TRAIN_FIGURES}
     return {
         "metrics": {"validation": figures, "train": train},

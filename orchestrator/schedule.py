@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.aggregate import aggregate
-from orchestrator.proposals import Proposal, Proposer, Values, in_space
+from orchestrator.constraints import violations
+from orchestrator.proposals import Measured, Proposal, Proposer, in_space
 from orchestrator.records import Ledger, compact, project
 from orchestrator.tree import Configuration, Node, Tree
 from search_spaces.sweep_spec import SweepSpec
@@ -111,13 +112,13 @@ class Schedule:
             lambda configuration: self._known(configuration, proposals),
         )
 
-    def _known(self, configuration: Configuration, proposals: list[Proposal]) -> Values | None:
-        """Values for a rebuilt study; those of an earlier, wider space will never be known."""
+    def _known(self, configuration: Configuration, proposals: list[Proposal]) -> Measured | None:
+        """What a rebuilt study is told; points of an earlier, wider space stay unknown."""
         if configuration.key not in self._configurations and any(
             proposal.configuration.key == configuration.key for proposal in proposals
         ):
-            return (None,) * len(self.spec.search.resolved_objectives)
-        return self._values(configuration)
+            return self._nothing
+        return self._measured(configuration)
 
     def _open(self, configuration: Configuration) -> None:
         keys = self.tree.add(configuration)
@@ -328,25 +329,35 @@ class Schedule:
         """Tell the proposer every configuration whose seeds are all settled by now."""
         for name, (configuration, keys) in list(self._pending.items()):
             if all(key in self.settled or self.blocked(key) for key in keys):
-                values = self._values(configuration)
-                if values is not None:
+                measured = self._measured(configuration)
+                if measured is not None:
                     del self._pending[name]
-                    self.proposer.observe(configuration, values)
+                    self.proposer.observe(configuration, measured)
 
-    def _values(self, configuration: Configuration) -> Values | None:
+    @property
+    def _nothing(self) -> Measured:
+        """Of a configuration that failed, is stopped, or lies outside the space."""
+        return Measured((None,) * len(self.spec.search.resolved_objectives))
+
+    def _measured(self, configuration: Configuration) -> Measured | None:
         entry = self._configurations.get(configuration.key)
-        names = self.spec.search.resolved_objectives
+        search = self.spec.search
         if entry is None or not all(key in self.settled or self.blocked(key) for key in entry[1]):
             return None
         if any(self.settled.get(key) != "done" for key in entry[1]):
-            return (None,) * len(names)
+            return self._nothing
         references = {self.tree.nodes[key].compares_with["reference"] for key in entry[1]}
         if any(key not in self.settled for key in references):
             return None
         wanted = references | set(entry[1])
         found = aggregate({key: self.records[key] for key in wanted if key in self.records})
         figures = found.get(self.tree.nodes[entry[1][0]].configuration)
-        return figures.objectives(names) if figures else (None,) * len(names)
+        if figures is None:
+            return self._nothing
+        return Measured(
+            figures.objectives(search.resolved_objectives),
+            violations(figures.figures["f1_loss"], search.max_f1_loss),
+        )
 
 
 def _proposals(events: list[dict[str, Any]]) -> tuple[list[Proposal], list[Proposal]]:

@@ -20,7 +20,8 @@ from optuna.distributions import (
 )
 from optuna.trial import TrialState, create_trial
 
-from orchestrator.proposals import GridProposer, Known, Proposal, Proposer, Values
+from orchestrator.objectives import directions
+from orchestrator.proposals import GridProposer, Known, Measured, Proposal, Proposer
 from orchestrator.tree import Configuration, grid
 from search_spaces.sweep_spec import SweepSpec
 from search_spaces.words import Choice, Integer, Number, OneOf, fill, is_finite, option_labels
@@ -46,16 +47,14 @@ class OptunaProposer:
         self.spec = spec
         self.names = spec.search.resolved_objectives
         self.study = self._new_study()
-        self._values: dict[str, Values] = {}
+        self._measured: dict[str, Measured] = {}
         self._numbers: dict[str, list[int]] = {}  # configuration -> its entries in the study
         self._grid: list[tuple[dict[str, Any], Configuration]] | None = (
             list(grid(spec)) if is_finite([spec.baseline, spec.prune]) else None
         )
 
     def _new_study(self) -> optuna.Study:
-        return optuna.create_study(
-            directions=["maximize"] * len(self.names), sampler=self._sampler(0)
-        )
+        return optuna.create_study(directions=directions(self.names), sampler=self._sampler(0))
 
     def _forget_caches(self) -> None:
         """Drop what a sampler keeps in the study beside the trials.
@@ -90,21 +89,27 @@ class OptunaProposer:
         for proposal in proposals:
             self._enter(proposal)
         for proposal in proposals:
-            values = known(proposal.configuration)
-            if values is not None:
-                self.observe(proposal.configuration, values)
+            measured = known(proposal.configuration)
+            if measured is not None:
+                self.observe(proposal.configuration, measured)
 
-    def observe(self, configuration: Configuration, values: Values) -> None:
+    def observe(self, configuration: Configuration, measured: Measured) -> None:
         """Tell all entries of the configuration; an undefined objective is an explicit FAIL."""
-        self._values[configuration.key] = values
+        self._measured[configuration.key] = measured
         for number in self._numbers.get(configuration.key, []):
-            self._tell(number, values)
+            self._tell(number, measured)
 
-    def _tell(self, number: int, values: Values) -> None:
-        if self.study.trials[number].state.is_finished():
+    def _tell(self, number: int, measured: Measured) -> None:
+        frozen = self.study.get_trials(deepcopy=False)[number]
+        if frozen.state.is_finished():
             return
-        defined = [value for value in values if value is not None]
-        if len(defined) == len(values):
+        defined = [value for value in measured.values if value is not None]
+        if len(defined) == len(measured.values):
+            # a constraint belongs to a trial before it is told; many of these were never asked,
+            # so there is no live Trial that knows of them
+            trial = optuna.Trial(self.study, frozen._trial_id)
+            for name, violation in measured.constraints.items():
+                trial.set_constraint(name, violation)
             self.study.tell(number, defined)
         else:
             self.study.tell(number, state=TrialState.FAIL)
@@ -129,8 +134,8 @@ class OptunaProposer:
                 return out + self._ancestors(out[-1])
             # a repeat of a pending configuration stays RUNNING until that one is observed: told
             # FAIL now, a rebuilt study, which finds the values known, would differ from this one
-            if configuration.key in self._values:
-                self._tell(number, self._values[configuration.key])
+            if configuration.key in self._measured:
+                self._tell(number, self._measured[configuration.key])
         rest = self._unvisited()
         if not rest:
             return out

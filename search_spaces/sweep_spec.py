@@ -30,7 +30,11 @@ from trainables.registry import backbones, baselines, criteria, datasets
 from trainables.specs import Spec, part, validate
 from trainables.trial_spec import Compute, Prune, Recipe, Trial
 
-OBJECTIVES = ("fate_eodd_hardt", "fate_eodd", "fate_eopp1", "fate_eopp0", "f1")
+OBJECTIVES = (
+    "fate_eodd_hardt", "fate_eodd", "fate_eopp1", "fate_eopp0", "f1", "f1_worst_group",
+    "gap_debiased", "auroc", "params", "flops", "latency",
+)  # fmt: skip
+"""What may be searched for; directions are in ``orchestrator/objectives.py``."""
 
 
 class Search(Spec):
@@ -43,12 +47,21 @@ class Search(Spec):
     configurations: int | None = Field(None, ge=1, description="proposals in all")
     trials: int | None = Field(None, ge=1, description="computed nodes in all")
     hours: float | None = Field(None, gt=0, description="wall-clock hours of one start")
+    max_f1_loss: float | None = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="of any group against the reference, relative; above it a configuration is "
+        "measured and shown but is no member of the front; null: no limit",
+    )
 
     @model_validator(mode="after")
     def _objectives_known(self) -> Search:
         unknown = [name for name in self.objectives if name not in OBJECTIVES]
         if unknown:
             raise ValueError(f"unknown objective {unknown[0]!r} (known: {', '.join(OBJECTIVES)})")
+        if len(set(self.objectives)) < len(self.objectives):
+            raise ValueError(f"objectives must be distinct but got {list(self.objectives)}")
         if "fate_eodd" in self.objectives and self.mode != "paper":
             raise ValueError(
                 "objective 'fate_eodd' lets gaps of opposite sign cancel: it needs mode 'paper'; "

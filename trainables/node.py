@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import statistics
 import time
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -168,6 +169,35 @@ def execution(clock: Clock, device: torch.device, notes: list[str]) -> dict[str,
         "torch": torch.__version__,
         "peak_gpu_bytes": torch.cuda.max_memory_allocated() if on_gpu else 0,
         "notes": list(notes),
+    }
+
+
+LATENCY_BATCH, LATENCY_REPEATS = 32, 5
+
+
+@torch.no_grad()
+def measure_latency(
+    model: Classifier, baseline: Baseline, image_size: int
+) -> dict[str, float | int]:
+    """Seconds of the forward pass of one float32 batch: the median of several after one to warm
+    up, with the size of the batch.
+
+    What else runs on the machine is in it, so compare only trials of one sweep run alike.
+    """
+    device = next(model.parameters()).device
+    image_NCHW = torch.zeros(LATENCY_BATCH, 3, image_size, image_size, device=device)
+    group_N = torch.zeros(LATENCY_BATCH, dtype=torch.int64, device=device)
+    seconds = []
+    for _ in range(1 + LATENCY_REPEATS):
+        start = time.perf_counter()
+        baseline.logits(model, image_NCHW, group_N)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - start)
+    return {
+        "seconds": round(statistics.median(seconds[1:]), 6),
+        "batch_size": LATENCY_BATCH,
+        "repeats": LATENCY_REPEATS,
     }
 
 

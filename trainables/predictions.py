@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from trainables.data.base import SPLITS, Dataset
+from trainables.metrics.calibration import auroc
 from trainables.metrics.confusion import confusion_counts, counts_digest
+from trainables.metrics.corrected_gap import gap_debiased
 from trainables.metrics.fairness import Mode
 from trainables.metrics.summary import summarise
 
@@ -82,13 +84,56 @@ def split_counts(dataset: Dataset, split: str, predictions: Predictions) -> np.n
     )
 
 
+_UNDEFINED = {
+    "auroc": "no class has images in it and outside it",
+    "gap_debiased": "no class to compare in both groups of any pair, or mode paper",
+}
+
+
+def score_figures(
+    dataset: Dataset, split: str, predictions: Predictions, mode: Mode
+) -> dict[str, float | None]:
+    """What counts do not tell: ``auroc`` (macro, one class against the rest) and ``gap_debiased``
+    (of eodd_hardt, seeds and patients as in ``trainables.metrics.corrected_gap``), over images of
+    known group.
+
+    ``paper`` reads an absent class as a rate of 0, for which there is no debiased gap.
+    """
+    rows = dataset.indices(SPLITS.index(split))
+    label_N, group_N = dataset.label_N[rows], dataset.group_N[rows]
+    known_N = group_N >= 0
+    logits_NK = predictions.logits_NK[known_N].astype(np.float64)
+    exp_NK = np.exp(logits_NK - logits_NK.max(1, keepdims=True)) if len(logits_NK) else logits_NK
+    gap = None
+    if mode == "corrected" and known_N.any():
+        gap = gap_debiased(
+            label_N,
+            predictions.prediction_N(),
+            group_N,
+            dataset.patient_id_N[rows],
+            num_classes=len(dataset.classes),
+            num_groups=len(dataset.groups),
+        )["eodd_hardt"]
+    return {
+        "auroc": auroc(label_N[known_N], exp_NK / exp_NK.sum(1, keepdims=True)),
+        "gap_debiased": None if gap is None else float(gap.value),
+    }
+
+
 def measure(dataset: Dataset, predictions: dict[str, Predictions], mode: Mode) -> dict[str, Any]:
     """``{"metrics": {split: summary}, "counts_sha256": {split: digest}}`` of the given splits."""
     counts = {split: split_counts(dataset, split, p) for split, p in predictions.items()}
+    metrics = {
+        split: summarise(count, groups=dataset.groups, classes=dataset.classes, mode=mode)
+        for split, count in counts.items()
+    }
+    if "validation" in predictions:
+        figures = score_figures(dataset, "validation", predictions["validation"], mode)
+        metrics["validation"] |= figures
+        metrics["validation"]["undefined"] |= {
+            name: _UNDEFINED[name] for name, value in figures.items() if value is None
+        }
     return {
-        "metrics": {
-            split: summarise(count, groups=dataset.groups, classes=dataset.classes, mode=mode)
-            for split, count in counts.items()
-        },
+        "metrics": metrics,
         "counts_sha256": {split: counts_digest(count) for split, count in counts.items()},
     }

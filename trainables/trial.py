@@ -31,6 +31,7 @@ from trainables.node import (
     execution,
     load_model,
     make_baseline,
+    measure_latency,
     to_device,
     with_plan,
 )
@@ -98,7 +99,8 @@ def run_trial(
         logits_NK = trainer.predict(made.model, step.baseline, recipe, rows)
         predictions[split] = split_predictions(dataset, split, logits_NK)
     clock.lap("predict")
-    how = execution(clock, data.device, trainer.notes)
+    latency = measure_latency(made.model, step.baseline, dataset.image_size)
+    how = execution(clock, data.device, trainer.notes) | {"latency": latency}
     return commit(store, key, trial, parents, made, predictions, dataset, how)
 
 

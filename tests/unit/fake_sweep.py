@@ -60,11 +60,12 @@ def measured(key: str, groups: Sequence[str] = ("light", "dark")) -> dict[str, A
         split: rng.integers(1, 60, (len(groups), len(CLASSES), len(CLASSES)))
         for split in ("train", "validation")
     }
+    metrics = {
+        split: summarise(count, groups=groups, classes=CLASSES) for split, count in counts.items()
+    }
+    metrics["validation"] |= {"auroc": rng.random(), "gap_debiased": rng.random()}
     return {
-        "metrics": {
-            split: summarise(count, groups=groups, classes=CLASSES)
-            for split, count in counts.items()
-        },
+        "metrics": metrics,
         "counts_sha256": {split: counts_digest(count) for split, count in counts.items()},
     }
 

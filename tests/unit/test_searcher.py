@@ -11,7 +11,7 @@ from fake_sweep import NAN_LOSS, FakeSweep, equal_groups, fake_spec, wide_spec
 from optuna.trial import TrialState
 
 from orchestrator.aggregate import aggregate
-from orchestrator.proposals import Proposal
+from orchestrator.proposals import Measured, Proposal
 from orchestrator.records import load_records
 from orchestrator.schedule import FINISHED, Attempt, Budget
 from orchestrator.searcher import OptunaProposer
@@ -238,7 +238,7 @@ def test_after_repeats_an_unvisited_point_is_taken():
         Proposal(number, parameters, configuration, "tpe")
         for number, (parameters, configuration) in enumerate(p for p in points if p != missing)
     ]
-    scores = {p.configuration.key: (float(p.number), 0.5) for p in known}
+    scores = {p.configuration.key: Measured((float(p.number), 0.5)) for p in known}
     proposer.restore(known, lambda configuration: scores.get(configuration.key))
     last = proposer.propose()[-1]
     assert last.configuration == missing[1]

@@ -101,7 +101,9 @@ def prepare(path: Path, folder: Folder) -> Path:
         "sweep_id": "abc123",
         "store": str(path / "store"),
         "device": "cpu",
+        "mode": "corrected",
         "data": {
+            "fingerprint": "f" * 64,
             "group_digest": "b" * 64,
             "name": "synthetic",
             "attribute": "tone",

@@ -59,7 +59,7 @@ def export_sweep(
     manifest, spec = read_manifest(folder), read_sweep(folder)
     records = load_records(folder)
     names = _objectives(spec, objectives)
-    front = build_front(records, names)
+    front = build_front(records, names, max_f1_loss=spec.search.max_f1_loss)
     if not front.members:
         raise UserError(f"nothing to export from {folder}: {_why_empty(front)}")
     store = open_store(folder, manifest)

@@ -55,7 +55,7 @@ COLUMNS = (
     "f1", "fate_eodd_hardt", "fate_eodd", "fate_eopp1", "fate_eopp0", "eopp0", "eopp1", "eodd",
     "eodd_hardt", "f1_sd", "fate_eodd_hardt_seed_mean", "fate_eodd_hardt_seed_sd", "tags",
     "num_params", "flops", "knee", "keys", "configuration_key", "seeds", "layer", "baseline_spec",
-    "prune_spec", *JUDGED_COLUMNS,
+    "prune_spec", "f1_loss", "feasible", *JUDGED_COLUMNS,
 )  # fmt: skip
 
 
@@ -87,6 +87,11 @@ class Front:
     hypervolume: float
     notes: tuple[str, ...]
     reference_point: tuple[float, ...]
+    max_f1_loss: float | None = None
+
+    def is_feasible(self, point: Aggregate) -> bool:
+        """Whether a configuration may be a member: no group loses more F1 than allowed."""
+        return is_feasible(point.figures["f1_loss"], self.max_f1_loss)
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -166,6 +171,7 @@ def build_front(
             ),
         ),
         reference_point=tuple(start_K.tolist()),
+        max_f1_loss=max_f1_loss,
     )
 
 
@@ -300,15 +306,20 @@ def judge_front(folder: Path, front: Front, records: Records) -> Judgement:
     if front.level == "trial":
         return Judgement()
     points = [member.aggregate for member in (*front.members, *front.dominated)]
-    judgement = judge_folder(folder, points, records, front.objectives, front.reference_point)
-    history = hypervolume_history(
-        list(read_events(folder)), lambda known: build_front(known, front.objectives).hypervolume
+    competing = {point.configuration for point in points if front.is_feasible(point)}
+    judgement = judge_folder(
+        folder, points, records, front.objectives, front.reference_point, competing
     )
+
+    def volume(known: Records) -> float:
+        return build_front(known, front.objectives, max_f1_loss=front.max_f1_loss).hypervolume
+
+    history = hypervolume_history(list(read_events(folder)), volume)
     return replace(judgement, history=history)
 
 
 def row(
-    member: Member, *, is_knee: bool = False, judgement: Judgement | None = None
+    member: Member, front: Front, *, is_knee: bool = False, judgement: Judgement | None = None
 ) -> dict[str, Any]:
     """One point as a flat row; the columns of ``COLUMNS``, undefined figures None."""
     point, trial, figures = member.aggregate, member.aggregate.trial, member.aggregate.figures
@@ -326,6 +337,7 @@ def row(
         "num_params": member.num_params,
         "flops": member.flops,
         "knee": is_knee,
+        "feasible": front.is_feasible(point),
         "keys": " ".join(point.keys),
         "configuration_key": point.configuration,
         "seeds": " ".join(map(str, point.seeds)),
@@ -341,7 +353,7 @@ def row(
 def rows(front: Front, judgement: Judgement | None = None) -> list[dict[str, Any]]:
     """One row a member, in the front's order."""
     return [
-        row(member, is_knee=number == front.knee, judgement=judgement)
+        row(member, front, is_knee=number == front.knee, judgement=judgement)
         for number, member in enumerate(front.members)
     ]
 
@@ -357,7 +369,7 @@ def document(front: Front, judgement: Judgement | None = None) -> dict[str, Any]
         "knee": front.knee,
         **judgement_document(judgement),
         "members": rows(front, judgement),
-        "dominated": [row(member, judgement=judgement) for member in front.dominated],
+        "dominated": [row(member, front, judgement=judgement) for member in front.dominated],
         "incomplete": list(front.incomplete),
         "undefined": list(front.undefined),
         "notes": all_notes(front, judgement),

@@ -9,7 +9,7 @@ Shape legend: A arms (configurations), S seeds, R draws, K objectives.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ def judge_folder(
     records: Records,
     objectives: Sequence[str],
     reference_point: Sequence[float],
+    competing: Collection[str] | None = None,
 ) -> Judgement:
     """``judge`` for the configurations of a sweep folder, whose predictions may not be at hand.
 
@@ -67,7 +68,7 @@ def judge_folder(
         evidence = open_evidence(folder, manifest, open_store(folder, manifest), records)
     except UserError as error:
         return Judgement(problems=(f"no intervals over patients: {error}",))
-    return judge(points, records, evidence, objectives, reference_point)
+    return judge(points, records, evidence, objectives, reference_point, competing)
 
 
 def judge(
@@ -76,6 +77,7 @@ def judge(
     evidence: Evidence,
     objectives: Sequence[str],
     reference_point: Sequence[float],
+    competing: Collection[str] | None = None,
 ) -> Judgement:
     """Judge configurations that were run with the same seeds and have the same FATE reference.
 
@@ -87,8 +89,9 @@ def judge(
         points: of ``aggregate``; those with other seeds than the first are left out.
         records: key -> record.
         evidence: predictions of one split.
-        objectives: of the front, all maximised.
-        reference_point: of the hypervolume, one value an objective.
+        objectives: of the front.
+        reference_point: of the hypervolume, one value an objective, in its own unit.
+        competing: configuration keys that may be members (feasible ones); None: all.
     """
     if not points:
         return Judgement()
@@ -106,7 +109,7 @@ def judge(
         )
     except ValueError as error:  # no image of a known group, say
         return Judgement(problems=(*problems, str(error)))
-    judging = _Judging(whole, arms, replicates, evidence, records)
+    judging = _Judging(whole, arms, replicates, evidence, records, competing)
     return judging.judgement(objectives, reference_point, problems)
 
 
@@ -130,7 +133,11 @@ class _Judging:
         replicates: Replicates,
         evidence: Evidence,
         records: Records,
+        competing: Collection[str] | None,
     ) -> None:
+        self.competing = [
+            point for point in points if competing is None or point.configuration in competing
+        ]
         self.points, self.arms, self.records = points, arms, records
         self.evidence = evidence
         self.row = {point.configuration: arms.index(point.keys) for point in points}
@@ -170,9 +177,10 @@ class _Judging:
             )
         if draws is not None:
             value_AK, draw_RAK = draws
-            found = memberships(draw_RAK, zone_of(objectives), [num_seeds] * len(self.points))
-            places = dict(zip(self.row, found, strict=True))
-            point_K = np.asarray(reference_point, float)
+            found = memberships(draw_RAK, zone_of(objectives), [num_seeds] * len(self.competing))
+            names = [point.configuration for point in self.competing]
+            places = dict(zip(names, found, strict=True))
+            point_K = maximised(np.asarray(reference_point, float), objectives)
             volume = hypervolume_interval(
                 value_AK, draw_RAK, lambda value_AK: hypervolume(value_AK, point_K)
             )
@@ -263,12 +271,12 @@ class _Judging:
 
     def _draws(self, objectives: Sequence[str]) -> tuple[np.ndarray, np.ndarray] | None:
         """Point values (A, K) and joint draws (R, A, K) of the points, or None."""
-        if not objectives or not set(objectives) <= {*FIGURES, *CERTAIN}:
+        if not objectives or not self.competing or not set(objectives) <= {*FIGURES, *CERTAIN}:
             return None
-        rows = [self.row[point.configuration] for point in self.points]
+        rows = [self.row[point.configuration] for point in self.competing]
         known = [name for name in FIGURES if name in objectives]
         drawn = joint_draws([self.figures[name] for name in known or ("f1",)])
-        value_AK = np.array([_values(point, objectives) for point in self.points])
+        value_AK = np.array([_values(point, objectives) for point in self.competing])
         draw_RAK = np.empty((len(drawn), len(rows), len(objectives)))
         for k, name in enumerate(objectives):
             if name in known:

@@ -99,7 +99,9 @@ def run_space(options: RunOptions) -> dict[str, Any]:
         follower.stop()
         raise
     records = load_records(folder)
-    front = build_front(records, search.resolved_objectives)
+    front = build_front(
+        records, search.resolved_objectives, max_f1_loss=search.max_f1_loss
+    )
     judgement = judge_front(folder, front, records)
     write_front(folder, front, judgement)
     if follower.started:

@@ -234,7 +234,9 @@ class Pass:
         from search_spaces.sweep_spec import Search
 
         search = Search.model_validate(self.spec.get("search") or {})
-        front = build_front(self.records, search.resolved_objectives)
+        front = build_front(
+            self.records, search.resolved_objectives, max_f1_loss=search.max_f1_loss
+        )
         with tempfile.TemporaryDirectory() as scratch:
             write_front(Path(scratch), front, judge_front(self.folder, front, self.records))
             self.client.log_artifacts(parent, scratch)

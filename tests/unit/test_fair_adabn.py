@@ -267,8 +267,8 @@ def test_bf16_rounds_maps_but_not_statistics(resnet: Classifier, image_NCHW: Ten
     torch.testing.assert_close(stem.running_var[2], expected.running_var)
     torch.testing.assert_close(outputs["o"][mine].float(), normal, atol=1e-2, rtol=1e-2)
     plain = baseline().loss(copy.deepcopy(resnet).train(), batch)
-    # groups of one or two images and maps of one pixel: normalising them magnifies what is rounded,
-    # and CPUs round differently (.13 seen where matrix units multiply bf16, .02 elsewhere)
+    # groups of one or two images and maps of one pixel: normalising magnifies what is rounded, and
+    # CPUs round differently (.13 seen where matrix units multiply bf16, .02 elsewhere)
     assert loss.item() == pytest.approx(plain.item(), rel=0.25)
 
 

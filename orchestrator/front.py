@@ -50,12 +50,15 @@ REFERENCE_POINT = {name: one.reference for name, one in OBJECTIVES.items()}
 MIN_SEEDS = 3
 """A configuration with fewer seeds is not publishable."""
 
+MEASURED = ("f1_worst_group", "gap_debiased", "auroc", "params", "latency")
+"""Further objectives; ``flops`` has its column."""
+
 COLUMNS = (
     "configuration", "role", "baseline", "criterion", "site", "ratio", "iterations", "num_seeds",
     "f1", "fate_eodd_hardt", "fate_eodd", "fate_eopp1", "fate_eopp0", "eopp0", "eopp1", "eodd",
     "eodd_hardt", "f1_sd", "fate_eodd_hardt_seed_mean", "fate_eodd_hardt_seed_sd", "tags",
     "num_params", "flops", "knee", "keys", "configuration_key", "seeds", "layer", "baseline_spec",
-    "prune_spec", "f1_loss", "feasible", *JUDGED_COLUMNS,
+    "prune_spec", "f1_loss", "feasible", *MEASURED, *JUDGED_COLUMNS,
 )  # fmt: skip
 
 

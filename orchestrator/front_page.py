@@ -52,7 +52,7 @@ def axes(objectives: Sequence[str]) -> tuple[str, str]:
     """Figures on the horizontal and the vertical axis: a FATE, and F1 unless two FATEs were asked
     for.
     """
-    fates = [name for name in objectives if name != "f1"]
+    fates = [name for name in objectives if name.startswith("fate_")]
     if len(fates) == 2 and "f1" not in objectives:
         return fates[0], fates[1]
     return (fates[0] if fates else "fate_eodd_hardt"), "f1"

@@ -36,7 +36,7 @@ def members_table(
 ) -> str:
     """One row a member; ``added`` holds the export's own columns (test figures, adaptive)."""
     judged = judgement is not None and bool(judgement.points)
-    fates = [name for name in front.objectives if name != "f1"] or ["fate_eodd_hardt"]
+    fates = [n for n in front.objectives if n.startswith("fate_")] or ["fate_eodd_hardt"]
     groups = list(group_f1(front.members[0].aggregate, records))
     has_test = "test_num_seeds" in added[0]
     heads = [

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from orchestrator.aggregate import aggregate
 from orchestrator.manifest import read_manifest, read_sweep
+from orchestrator.objectives import signs
 from orchestrator.records import is_running, load_records
 from trainables.errors import UserError
 
@@ -64,12 +65,13 @@ def _state(record: dict[str, Any], alive: bool) -> str:
 def _best(
     records: dict[str, dict[str, Any]], objectives: tuple[str, ...]
 ) -> dict[str, dict[str, Any] | None]:
-    """Objective -> the configuration with the highest value; None where it has none so far."""
+    """Objective -> the configuration with the best value; None where it has none so far."""
     best: dict[str, dict[str, Any] | None] = {}
     candidates = list(aggregate(records).values())
     for name in objectives:
         defined = [a for a in candidates if a.figures.get(name) is not None]
-        top = max(defined, key=lambda a: a.figures[name] or 0.0) if defined else None
+        sign = float(signs([name])[0])
+        top = max(defined, key=lambda a: sign * (a.figures[name] or 0.0)) if defined else None
         best[name] = None
         if top is not None:
             best[name] = {

@@ -6,7 +6,8 @@ from fake_sweep import FakeSweep, fake_spec
 
 from orchestrator.aggregate import aggregate
 from orchestrator.constraints import f1_loss, is_feasible, violations
-from orchestrator.front import build_front
+from orchestrator.front import build_front, render
+from orchestrator.front_page import Page, front_page
 from orchestrator.objectives import directions, maximised, reference_point
 from orchestrator.proposals import Measured
 from orchestrator.schedule import Budget
@@ -154,3 +155,16 @@ def test_scores_of_a_node_are_those_of_the_metrics(tmp_path):
         num_classes=len(dataset.classes), num_groups=len(dataset.groups),
     )["eodd_hardt"]  # fmt: skip
     assert found["gap_debiased"] == (None if gap is None else pytest.approx(gap.value))
+
+
+def test_a_front_of_minimised_objectives_is_shown_and_drawn(tmp_path):
+    schedule = FakeSweep(tmp_path / "sweep").run(fake_spec())
+    records = schedule.records
+    schedule.ledger.close()
+    front = build_front(records, ("f1_worst_group", "flops"))
+    table = render(front)
+    assert table.row_count == len(front.members) > 0
+    page = front_page(
+        front, records, [{"adaptive": False}] * len(front.members), Page("a", "b", "c", ())
+    )
+    assert all(member.aggregate.trial["label"].split(" > ")[0] in page for member in front.members)

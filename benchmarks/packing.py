@@ -70,9 +70,8 @@ def main() -> None:
     rates = [results.get() for _ in processes]
     for process in processes:
         process.join()
-    print(
-        f"{options.processes} on each of {num_gpus} GPUs: {sum(rates) / num_gpus:.0f} images/s a GPU"
-    )
+    rate = sum(rates) / num_gpus
+    print(f"{options.processes} on each of {num_gpus} GPUs: {rate:.0f} images/s a GPU")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+
+from trainables.metrics.student_t import t_quantile
 
 CONFIDENCE = 0.95
 
@@ -89,35 +90,4 @@ def indistinguishable(one: Estimate, other: Estimate) -> bool:
 def half_width(value_S: Sequence[float]) -> float:
     """Quantile of t times the standard error of the mean; needs two values."""
     spread = statistics.stdev(value_S) / math.sqrt(len(value_S))
-    return t_quantile(len(value_S) - 1) * spread
-
-
-@lru_cache
-def t_quantile(degrees: int, confidence: float = CONFIDENCE) -> float:
-    """The t with P(|T| <= t) = confidence for Student's T with whole degrees of freedom."""
-    if degrees < 1 or not 0 < confidence < 1:
-        raise ValueError(f"no t quantile for {degrees} degrees of freedom at {confidence}")
-    low, high = 0.0, 1.0
-    while _central(high, degrees) < confidence:
-        high *= 2
-    for _ in range(200):
-        middle = (low + high) / 2
-        if _central(middle, degrees) < confidence:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
-
-
-def _central(t: float, degrees: int) -> float:
-    """P(|T| <= t), the finite sums of Abramowitz and Stegun, 26.7.3 and 26.7.4."""
-    angle = math.atan(t / math.sqrt(degrees))
-    cosine, sine = math.cos(angle), math.sin(angle)
-    even = degrees % 2 == 0
-    term = total = 1.0 if even else cosine
-    for k in range(2 if even else 3, degrees, 2):
-        term *= (k - 1) / k * cosine**2
-        total += term
-    if even:
-        return sine * total
-    return 2 / math.pi * (angle + (sine * total if degrees > 1 else 0.0))
+    return t_quantile(len(value_S) - 1, CONFIDENCE) * spread

@@ -21,6 +21,7 @@ from tiny_sweep import run_tiny, tiny_spec
 from orchestrator.records import Ledger, load_records
 from orchestrator.tracked_runs import Times, flatten, node_content, plain_name, unique_names
 from orchestrator.tracking import TrackingError, default_uri, main, sync
+from search_spaces.sweep_spec import Search
 from trainables.store import Store
 
 # MLflow, asked by the tests themselves, and its database library warn of their own ways
@@ -94,7 +95,8 @@ def by_key(uri: str) -> dict:
 
 def prepare(path: Path, folder: Folder) -> Path:
     """Make a ledger's folder a whole sweep folder; every node has curves in the store."""
-    (path / "sweep.yaml").write_text(tiny_spec(name="tiny").to_yaml())
+    search = Search(sampler="grid", max_f1_loss=None)
+    (path / "sweep.yaml").write_text(tiny_spec(name="tiny", search=search).to_yaml())
     manifest = {
         "fatefront": "0.1.0",
         "sweep": "tiny",

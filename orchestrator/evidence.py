@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orchestrator.images import SplitImages, ids_digest, read_images
-from trainables.metrics.floor import PermutationFloor, permutation_floor
+from trainables.metrics.floor import (
+    PermutationFloor,
+    permutation_floor,
+    smallest_detectable_gap,
+)
 from trainables.metrics.replicates import Replicates, replicate_metrics
 from trainables.predictions import FILES, Predictions
 from trainables.store import Store, StoreError
@@ -145,8 +149,6 @@ class Evidence:
         Raises:
             StoreError: predictions of a node cannot be read.
         """
-        from trainables.metrics.floor import smallest_detectable_gap
-
         return smallest_detectable_gap(
             *self._of(keys_S),
             num_classes=self.images.num_classes,

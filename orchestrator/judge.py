@@ -184,10 +184,12 @@ class _Judging:
             volume = hypervolume_interval(
                 value_AK, draw_RAK, lambda value_AK: hypervolume(value_AK, point_K)
             )
-            optimism = {
-                name: expected_optimism(value_AK[:, k], draw_RAK[:, :, k])
-                for k, name in enumerate(objectives)
-            }
+            found_K = [
+                expected_optimism(value_AK[:, k], draw_RAK[:, :, k])
+                for k in range(len(objectives))
+            ]  # NaN without draws, which JSON has not
+            pairs = zip(objectives, found_K, strict=True)
+            optimism = {name: value for name, value in pairs if math.isfinite(value)}
         else:
             notes.append("front membership is not assessed: an objective has no draws")
         judged = {

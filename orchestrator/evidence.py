@@ -87,7 +87,7 @@ class Evidence:
 
     def replicates(
         self,
-        keys_AS: Sequence[Sequence[str]],
+        keys_AS: Sequence[Sequence[str | None]],
         *,
         num_replicates: int = REPLICATES,
         seed: int = 0,
@@ -95,11 +95,17 @@ class Evidence:
     ) -> Replicates:
         """F1 and gaps of arms and seeds with patients resampled, the same draws for all.
 
+        None stands for a seed that an arm does not have.
+
         Raises:
             StoreError: predictions of a node cannot be read.
         """
+        nothing_N = np.zeros(len(self.images.label_N), dtype=np.int16)
         prediction_ASN = np.stack(
-            [np.stack([self.prediction_N(key) for key in keys]) for keys in keys_AS]
+            [
+                np.stack([nothing_N if key is None else self.prediction_N(key) for key in keys])
+                for keys in keys_AS
+            ]
         )
         return replicate_metrics(
             self.images.label_N,
@@ -111,6 +117,7 @@ class Evidence:
             num_replicates=num_replicates,
             seed=seed,
             min_support=min_support,
+            present_AS=np.array([[key is not None for key in keys] for keys in keys_AS]),
         )
 
     def floor(self, keys_S: Sequence[str]) -> PermutationFloor:

@@ -15,7 +15,9 @@ from rich.markup import escape
 
 from orchestrator.evidence import open_evidence
 from orchestrator.export_models import export_models
-from orchestrator.front import Front, all_notes, build_front, judge_front, write_front
+from orchestrator.front import Front, build_front
+from orchestrator.front_files import all_notes, write_front
+from orchestrator.front_judged import judge_front
 from orchestrator.front_page import Page, front_page
 from orchestrator.judge import judge
 from orchestrator.judged_columns import opened_columns_of
@@ -59,7 +61,9 @@ def export_sweep(
     manifest, spec = read_manifest(folder), read_sweep(folder)
     records = load_records(folder)
     names = _objectives(spec, objectives)
-    front = build_front(records, names, max_f1_loss=spec.search.max_f1_loss)
+    front = build_front(
+        records, names, max_f1_loss=spec.search.max_f1_loss, racing=spec.search.racing
+    )
     if not front.members:
         raise UserError(f"nothing to export from {folder}: {_why_empty(front)}")
     store = open_store(folder, manifest)

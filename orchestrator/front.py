@@ -1,5 +1,4 @@
-"""The Pareto front of a sweep from its records: who is on it, its hypervolume and knee, and its
-files.
+"""The Pareto front of a sweep from its records: who is on it, its hypervolume and knee.
 
 Everything that was measured competes: treatments, controls and baselines (the reference is the
 point FATE = 0), so the front shows when fine-tuning alone, or no pruning at all, does as well.
@@ -10,36 +9,17 @@ Shape legend: N points, K objectives.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 
-from orchestrator.aggregate import Aggregate, aggregate, spread
+from orchestrator.aggregate import Aggregate, aggregate
 from orchestrator.constraints import is_feasible
-from orchestrator.history import hypervolume_history
-from orchestrator.judge import judge_folder
-from orchestrator.judged_columns import COLUMNS as JUDGED_COLUMNS
-from orchestrator.judged_columns import columns_of, judgement_document
-from orchestrator.judgement import Judgement
-from orchestrator.objectives import OBJECTIVES, directions, maximised
-from orchestrator.pareto import dominates, hypervolume, knee, pareto_mask
-from orchestrator.records import read_events
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-__all__ = [
-    "COLUMNS", "REFERENCE_POINT", "Front", "Member", "all_notes", "build_front", "document",
-    "dominates", "hypervolume", "judge_front", "knee", "pareto_mask", "render", "row", "rows",
-    "write_front",
-]  # fmt: skip
+from orchestrator.objectives import OBJECTIVES, maximised
+from orchestrator.pareto import hypervolume, knee, pareto_mask
+from search_spaces.sweep_spec import CONFIRMATION
 
 Level = Literal["configuration", "trial"]
 Records = Mapping[str, Mapping[str, Any]]
@@ -49,18 +29,6 @@ REFERENCE_POINT = {name: one.reference for name, one in OBJECTIVES.items()}
 
 MIN_SEEDS = 3
 """A configuration with fewer seeds is not publishable."""
-
-MEASURED = ("f1_worst_group", "gap_debiased", "auroc", "params", "latency")
-"""Further objectives; ``flops`` has its column."""
-
-COLUMNS = (
-    "configuration", "role", "baseline", "criterion", "site", "ratio", "iterations", "num_seeds",
-    "f1", "fate_eodd_hardt", "fate_eodd", "fate_eopp1", "fate_eopp0", "eopp0", "eopp1", "eodd",
-    "eodd_hardt", "f1_sd", "fate_eodd_hardt_seed_mean", "fate_eodd_hardt_seed_sd", "tags",
-    "num_params", "flops", "knee", "keys", "configuration_key", "seeds", "layer", "baseline_spec",
-    "prune_spec", "f1_loss", "feasible", *MEASURED, *JUDGED_COLUMNS,
-)  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Member:
@@ -91,6 +59,9 @@ class Front:
     notes: tuple[str, ...]
     reference_point: tuple[float, ...]
     max_f1_loss: float | None = None
+    racing: bool = False
+    selected: Mapping[str, Member] = field(default_factory=dict)
+    """Of a confirmed front: configuration key -> the member as the selection's seeds show it."""
 
     def is_feasible(self, point: Aggregate) -> bool:
         """Whether a configuration may be a member: no group loses more F1 than allowed."""
@@ -108,8 +79,13 @@ def build_front(
     *,
     level: Level = "configuration",
     max_f1_loss: float | None = None,
+    racing: bool = False,
+    confirmed: bool = True,
 ) -> Front:
     """The front of a sweep's records.
+
+    Members are chosen by seeds below ``CONFIRMATION``. Once every member has fresh seeds from
+    there on, its figures are those of the fresh ones (contracts: saying how sure).
 
     Args:
         records: key -> record, of ``orchestrator.records.load_records``.
@@ -119,33 +95,31 @@ def build_front(
             itself with its own FATE.
         max_f1_loss: a configuration of which a group loses more F1 is no member
             (``orchestrator/constraints.py``); None: no limit.
+        racing: configurations may have further seeds beside the common ones, and use them.
+        confirmed: False: the selection, whatever fresh seeds there are.
     """
-    objectives = tuple(objectives)
+    objectives, given = tuple(objectives), records
     incomplete = []
+    if level == "configuration":
+        records = {k: r for k, r in given.items() if r["trial"]["seed"] < CONFIRMATION}
     if level == "trial":
         complete, most = _each_trial(records), 1
     else:
         seeds = common_seeds(list(aggregate(records).values()))
-        compared = {k: r for k, r in records.items() if not seeds or r["trial"]["seed"] in seeds}
+        compared = records
+        if seeds and not racing:
+            compared = {k: r for k, r in records.items() if r["trial"]["seed"] in seeds}
         points, most = list(aggregate(compared).values()), len(seeds)
-        incomplete = _incomplete(compared, points, most)
-        complete = [point for point in points if len(point.seeds) == most]
+        complete = [point for point in points if seeds <= set(point.seeds)]
+        whole = {point.configuration for point in complete}
+        incomplete = _incomplete(compared, points, most, whole)
     candidates, undefined = [], []
     for point in complete:
-        values = point.objectives(objectives)
-        missing = [name for name, value in zip(objectives, values, strict=True) if value is None]
-        if missing:
-            undefined.append(_undefined(point, missing, records))
-            continue
-        results = [records[key]["result"]["model"] for key in point.keys]
-        candidates.append(
-            Member(
-                point,
-                tuple(float(value) for value in values if value is not None),
-                _mean_of(results, "num_params"),
-                _mean_of(results, "flops"),
-            )
-        )
+        member = _member(point, objectives, records)
+        if member is None:
+            undefined.append(_undefined(point, objectives, records))
+        else:
+            candidates.append(member)
     candidates.sort(key=lambda member: _order(member, objectives))
     values_NK = np.array([m.values for m in candidates], dtype=float).reshape(-1, len(objectives))
     start_K = _reference_point(values_NK, objectives)
@@ -156,7 +130,12 @@ def build_front(
     num_infeasible = len(on_N) - int(on_N.sum())
     on_N[on_N] = pareto_mask(values_NK[on_N])
     members = tuple(m for m, on in zip(candidates, on_N, strict=True) if on)
-    return Front(
+    notes = _notes(members, level, most, len(incomplete), undefined)
+    if num_infeasible:
+        notes.append(
+            f"{num_infeasible} lose more than {max_f1_loss:.1%} of a group's F1: no members"
+        )
+    front = Front(
         objectives=objectives,
         level=level,
         members=members,
@@ -165,17 +144,72 @@ def build_front(
         undefined=tuple(undefined),
         knee=knee(values_NK[on_N]),
         hypervolume=hypervolume(values_NK[on_N], maximised(start_K, objectives)),
-        notes=(
-            *_notes(members, level, most, len(incomplete), undefined),
-            *(
-                [f"{num_infeasible} lose more than {max_f1_loss:.1%} of a group's F1: no members"]
-                if num_infeasible
-                else []
-            ),
-        ),
+        notes=tuple(notes),
         reference_point=tuple(start_K.tolist()),
         max_f1_loss=max_f1_loss,
+        racing=racing,
     )
+    return _confirmed(front, given) if confirmed and level == "configuration" else front
+
+
+def _confirmed(front: Front, records: Records) -> Front:
+    """The same members with the figures of their fresh seeds, once all of them have some in
+    common.
+    """
+    fresh = {k: r for k, r in records.items() if r["trial"]["seed"] >= CONFIRMATION}
+    names = [member.aggregate.configuration for member in front.members]
+    found = aggregate(fresh)
+    if not names or not found.keys() & set(names):
+        return front
+    common = set.intersection(
+        *(set(found[name].seeds) if name in found else set() for name in names)
+    )
+    if not common:
+        note = "not confirmed: the members have no fresh seed in common yet"
+        return replace(front, notes=(*front.notes, note))
+    found = aggregate({k: r for k, r in fresh.items() if r["trial"]["seed"] in common})
+    members = [_member(found[name], front.objectives, records) for name in names]
+    if any(member is None for member in members):
+        note = "not confirmed: an objective is undefined on the fresh seeds"
+        return replace(front, notes=(*front.notes, note))
+    confirmed = [member for member in members if member is not None]
+    confirmed.sort(key=lambda member: _order(member, front.objectives))
+    values_NK = maximised(np.array([m.values for m in confirmed]), front.objectives)
+    point_K = maximised(np.asarray(front.reference_point), front.objectives)
+    beaten = len(confirmed) - int(pareto_mask(values_NK).sum())
+    notes = [f"figures of the members are those of {len(common)} fresh seeds, which chose nothing"]
+    if beaten:
+        notes.append(f"on the fresh seeds {beaten} of {len(confirmed)} members are dominated")
+    if len(common) < MIN_SEEDS:
+        notes.append(f"{len(common)} fresh seeds: not publishable, {MIN_SEEDS} are the least")
+    return replace(
+        front,
+        members=tuple(confirmed),
+        knee=knee(values_NK),
+        hypervolume=hypervolume(values_NK, point_K),
+        notes=(*front.notes, *notes),
+        selected={member.aggregate.configuration: member for member in front.members},
+    )
+
+
+def confirming(front: Front, records: Records) -> list[Aggregate]:
+    """Of a confirmed front: the members and their controls on the fresh seeds."""
+    keys = {
+        key: record
+        for key, record in records.items()
+        if record["trial"]["seed"] in front.members[0].aggregate.seeds
+    }
+    found = aggregate(keys)
+    wanted = dict.fromkeys(member.aggregate.configuration for member in front.members)
+    for member in front.members:
+        for name, key in records[member.aggregate.keys[0]]["compares_with"].items():
+            if name != "own" and key in records:
+                wanted[records[key]["trial"]["configuration"]] = None
+    return [
+        found[name]
+        for name in wanted
+        if name in found and found[name].seeds == front.members[0].aggregate.seeds
+    ]
 
 
 def _reference_point(values_NK: np.ndarray, objectives: Sequence[str]) -> np.ndarray:
@@ -223,7 +257,9 @@ def _each_trial(records: Records) -> list[Aggregate]:
     return points
 
 
-def _incomplete(records: Records, points: list[Aggregate], most: int) -> list[dict[str, Any]]:
+def _incomplete(
+    records: Records, points: list[Aggregate], most: int, whole: Collection[str]
+) -> list[dict[str, Any]]:
     """Configurations with fewer seeds than the one with most, and what the others wait for."""
     num_done = {point.configuration: len(point.seeds) for point in points}
     waiting: dict[str, list[Mapping[str, Any]]] = {}
@@ -231,7 +267,7 @@ def _incomplete(records: Records, points: list[Aggregate], most: int) -> list[di
         waiting.setdefault(record["trial"]["configuration"], []).append(record)
     listed = []
     for name, found in waiting.items():
-        if num_done.get(name, 0) == most and most:
+        if name in whole and most:
             continue
         states = [
             f"seed {r['trial']['seed']} {r['status']}" for r in found if r["status"] != "done"
@@ -252,7 +288,19 @@ def _incomplete(records: Records, points: list[Aggregate], most: int) -> list[di
     return listed
 
 
-def _undefined(point: Aggregate, missing: list[str], records: Records) -> dict[str, Any]:
+def _member(point: Aggregate, objectives: Sequence[str], records: Records) -> Member | None:
+    """None where an objective is undefined."""
+    values = [value for value in point.objectives(tuple(objectives)) if value is not None]
+    if len(values) < len(objectives):
+        return None
+    results = [records[key]["result"]["model"] for key in point.keys]
+    sizes = (_mean_of(results, name) for name in ("num_params", "flops"))
+    return Member(point, tuple(map(float, values)), *sizes)
+
+
+def _undefined(point: Aggregate, objectives: Sequence[str], records: Records) -> dict[str, Any]:
+    values = zip(objectives, point.objectives(tuple(objectives)), strict=True)
+    missing = [name for name, value in values if value is None]
     validations = [records[key]["result"]["metrics"]["validation"] for key in point.keys]
     reasons = {}
     for name in missing:
@@ -293,175 +341,9 @@ def _notes(
         plural = "" if num_seeds == 1 else "s"
         notes.append(f"{num_seeds} seed{plural} each: not publishable, {MIN_SEEDS} are the least")
     if level == "configuration" and len({m.aggregate.seeds for m in members}) > 1:
-        notes.append("members were run with different seeds: they are not paired")
+        notes.append("members have different seeds: paired are those that two have in common")
     if num_incomplete:
         notes.append(
             f"{num_incomplete} configurations have fewer than {most} seeds: listed, not compared"
         )
     return notes
-
-
-def judge_front(folder: Path, front: Front, records: Records) -> Judgement:
-    """How sure every point of the front is, as far as its sweep's predictions are at hand.
-
-    At trial level there is one seed each and nothing to judge by.
-    """
-    if front.level == "trial":
-        return Judgement()
-    points = [member.aggregate for member in (*front.members, *front.dominated)]
-    competing = {point.configuration for point in points if front.is_feasible(point)}
-    judgement = judge_folder(
-        folder, points, records, front.objectives, front.reference_point, competing
-    )
-
-    def volume(known: Records) -> float:
-        return build_front(known, front.objectives, max_f1_loss=front.max_f1_loss).hypervolume
-
-    history = hypervolume_history(list(read_events(folder)), volume)
-    return replace(judgement, history=history)
-
-
-def row(
-    member: Member, front: Front, *, is_knee: bool = False, judgement: Judgement | None = None
-) -> dict[str, Any]:
-    """One point as a flat row; the columns of ``COLUMNS``, undefined figures None."""
-    point, trial, figures = member.aggregate, member.aggregate.trial, member.aggregate.figures
-    fate_mean, fate_sd = spread(point.per_seed["fate_eodd_hardt"])
-    known = {
-        "configuration": trial["label"],
-        "role": trial["role"],
-        "baseline": trial["baseline"]["name"],
-        "iterations": trial["n"],
-        "num_seeds": len(point.seeds),
-        "f1_sd": spread(point.per_seed["f1"])[1],
-        "fate_eodd_hardt_seed_mean": fate_mean,
-        "fate_eodd_hardt_seed_sd": fate_sd,
-        "tags": "; ".join(point.tags),
-        "num_params": member.num_params,
-        "flops": member.flops,
-        "knee": is_knee,
-        "feasible": front.is_feasible(point),
-        "keys": " ".join(point.keys),
-        "configuration_key": point.configuration,
-        "seeds": " ".join(map(str, point.seeds)),
-        "baseline_spec": trial["baseline"],
-        "prune_spec": trial["prune"],
-    } | columns_of(judgement, point.configuration)
-    return {
-        name: known[name] if name in known else figures.get(name, trial.get(name))
-        for name in COLUMNS
-    }
-
-
-def rows(front: Front, judgement: Judgement | None = None) -> list[dict[str, Any]]:
-    """One row a member, in the front's order."""
-    return [
-        row(member, front, is_knee=number == front.knee, judgement=judgement)
-        for number, member in enumerate(front.members)
-    ]
-
-
-def document(front: Front, judgement: Judgement | None = None) -> dict[str, Any]:
-    """``front.json``: see ``orchestrator/schemas/front.json``."""
-    return {
-        "objectives": list(front.objectives),
-        "directions": directions(front.objectives),
-        "reference_point": list(front.reference_point),
-        "hypervolume": front.hypervolume,
-        "level": front.level,
-        "knee": front.knee,
-        **judgement_document(judgement),
-        "members": rows(front, judgement),
-        "dominated": [row(member, front, judgement=judgement) for member in front.dominated],
-        "incomplete": list(front.incomplete),
-        "undefined": list(front.undefined),
-        "notes": all_notes(front, judgement),
-    }
-
-
-def all_notes(front: Front, judgement: Judgement | None) -> list[str]:
-    """The front's notes and those of its judgement."""
-    if judgement is None:
-        return list(front.notes)
-    return [*front.notes, *judgement.notes, *judgement.problems[:3]]
-
-
-def write_front(folder: Path, front: Front, judgement: Judgement | None = None) -> None:
-    """Write ``front.csv`` and ``front.json``: each whole or not at all."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for line in rows(front, judgement):
-        writer.writerow({name: _cell(value) for name, value in line.items()})
-    _replace(folder / "front.csv", text.getvalue())
-    _replace(
-        folder / "front.json",
-        json.dumps(document(front, judgement), indent=1, allow_nan=False) + "\n",
-    )
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
-
-
-def _replace(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
-
-
-def render(front: Front, judgement: Judgement | None = None) -> Table:
-    """The members for people, 80 columns wide where figures have no interval; notes below.
-
-    Of tags that differ between seeds the most frequent is shown.
-    """
-    from rich.table import Table
-
-    shown = list(dict.fromkeys((*front.objectives, "f1")))
-    fates = [name for name in shown if name.startswith("fate_")]
-    short = {fates[0]: "FATE"} if len(fates) == 1 else {}
-    table = Table(title=f"Pareto front: {' and '.join(front.objectives)}")
-    table.add_column("configuration")
-    table.add_column("role")
-    for name in shown:
-        table.add_column(short.get(name, name), justify="right")
-    judged = judgement is not None and bool(judgement.points)
-    if judged:
-        table.add_column("on front", justify="right")
-    table.add_column("groups")
-    lines = rows(front, judgement)
-    for line in lines:
-        tags = Counter(line["tags"].split("; "))
-        told, num = tags.most_common(1)[0]
-        told += f" ({num} of {tags.total()} seeds)" if len(tags) > 1 else ""
-        name = line["configuration"] + (" *" if line["knee"] else "")
-        frequency = line["membership_frequency"]
-        place = ["-" if frequency is None else f"{frequency:.0%}"] if judged else []
-        figures = [_figure(line, figure) for figure in shown]
-        table.add_row(name, line["role"], *figures, *place, told)
-    captions = [f"FATE is {name}" for name in short]
-    captions += ["* the knee"] if any(line["knee"] for line in lines) else []
-    if judged:
-        captions.append("on front: share of joint redraws of seeds and patients")
-        captions += [f"{line['configuration']}: {text}" for line in lines for text in _told(line)]
-    table.caption = "\n".join([*captions, *all_notes(front, judgement)])
-    return table
-
-
-def _figure(line: Mapping[str, Any], name: str) -> str:
-    """A figure with its interval, or else ± one standard deviation over seeds."""
-    if line[name] is None:
-        return "-"
-    text = f"{line[name]:.3f}"
-    low, high = line.get(f"{name}_low"), line.get(f"{name}_high")
-    if low is not None and high is not None:
-        return f"{text}\n[{low:.3f}, {high:.3f}]"
-    return f"{text}±{line['f1_sd']:.3f}" if name == "f1" and line["f1_sd"] is not None else text
-
-
-def _told(line: Mapping[str, Any]) -> list[str]:
-    """Verdicts of a member, in the order of the controls."""
-    verdicts = (line[name] for name in JUDGED_COLUMNS if name.endswith("_verdict"))
-    return [verdict for verdict in verdicts if verdict]

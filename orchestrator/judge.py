@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.aggregate import GAPS, Aggregate
+from orchestrator.arms import Arms, arms_of, objective_draws
 from orchestrator.evidence import REPLICATES, Evidence, open_evidence
 from orchestrator.judgement import FATES, FIGURES, Beside, Judged, Judgement
 from orchestrator.manifest import read_manifest
@@ -23,9 +24,9 @@ from orchestrator.merge_nodes import open_store
 from orchestrator.objectives import maximised
 from orchestrator.pareto import hypervolume
 from trainables.errors import UserError
+from trainables.metrics.crossed import MIN_SEEDS
 from trainables.metrics.figures import Figure, contrast_figure, fate_figure, metric_figure
 from trainables.metrics.floor import DETECTABLE
-from trainables.metrics.joint import joint_draws
 from trainables.metrics.membership import (
     Membership,
     hypervolume_interval,
@@ -42,8 +43,6 @@ Records = Mapping[str, Mapping[str, Any]]
 MAX_CELLS = 2_000_000
 """Configurations x seeds x replicates of one metric: 16 MB in float64, five of them."""
 MIN_REPLICATES = 300
-CERTAIN = ("params", "flops")
-"""Objectives without sampling error."""
 
 
 def judge_folder(
@@ -79,14 +78,15 @@ def judge(
     reference_point: Sequence[float],
     competing: Collection[str] | None = None,
 ) -> Judgement:
-    """Judge configurations that were run with the same seeds and have the same FATE reference.
+    """Judge configurations that have the same FATE reference; seeds may differ, those that two
+    have in common are paired.
 
     A FATE has no interval where that of its reference's gap reaches the floor (what a classifier
     with equal per-class rates would show) or 0: there the change of the gap itself stands, and
     contrasts are those of the gap.
 
     Args:
-        points: of ``aggregate``; those with other seeds than the first are left out.
+        points: of ``aggregate``.
         records: key -> record.
         evidence: predictions of one split.
         objectives: of the front.
@@ -95,17 +95,16 @@ def judge(
     """
     if not points:
         return Judgement()
-    same = [point for point in points if point.seeds == points[0].seeds]
-    reference = _references(same[0], records)
-    missing = evidence.missing(dict.fromkeys(k for p in same for k in (*p.keys, *reference)))
+    arms = arms_of(points, records)
+    missing = evidence.missing(arms.keys)
     problems = tuple(dict.fromkeys(missing.values()))
-    whole = [point for point in same if not missing.keys() & set(point.keys)]
-    if missing.keys() & set(reference) or not whole:
+    whole = [point for point in points if not missing.keys() & set(point.keys)]
+    if missing.keys() & set(arms.reference) or not whole:
         return Judgement(problems=problems)
-    arms = list(dict.fromkeys([reference, *(point.keys for point in whole)]))
+    arms = arms_of(whole, records)
     try:
         replicates = evidence.replicates(
-            arms, num_replicates=num_replicates(len(arms), len(reference))
+            arms.keys_AS, num_replicates=num_replicates(len(arms.keys_AS), len(arms.seeds))
         )
     except ValueError as error:  # no image of a known group, say
         return Judgement(problems=(*problems, str(error)))
@@ -118,18 +117,13 @@ def num_replicates(num_arms: int, num_seeds: int) -> int:
     return max(MIN_REPLICATES, min(REPLICATES, MAX_CELLS // max(1, num_arms * num_seeds)))
 
 
-def _references(point: Aggregate, records: Records) -> tuple[str, ...]:
-    """Keys of the FATE reference of each seed."""
-    return tuple(records[key]["compares_with"]["reference"] for key in point.keys)
-
-
 class _Judging:
     """One judgement under way; the reference is arm 0."""
 
     def __init__(
         self,
         points: Sequence[Aggregate],
-        arms: Sequence[tuple[str, ...]],
+        arms: Arms,
         replicates: Replicates,
         evidence: Evidence,
         records: Records,
@@ -140,11 +134,11 @@ class _Judging:
         ]
         self.points, self.arms, self.records = points, arms, records
         self.evidence = evidence
-        self.row = {point.configuration: arms.index(point.keys) for point in points}
+        self.row = arms.row
         self.figures: dict[str, Figure] = {
             name: metric_figure(replicates, name) for name in ("f1", *GAPS)
         }
-        floors = evidence.floor(arms[0]).gaps
+        floors = evidence.floor(arms.reference).gaps
         for gap in GAPS:
             self.figures[f"fate_{gap}"] = fate_figure(
                 replicates, gap, 0, floor=floors[gap].floor or 0.0
@@ -158,7 +152,7 @@ class _Judging:
     ) -> Judgement:
         contrasted = self._contrasted(objectives)
         contrasts = self._contrasts(contrasted)
-        draws = self._draws(objectives)
+        draws = objective_draws(self.competing, self.arms, self.figures, objectives)
         places: dict[str, Membership] = {}
         volume, optimism = None, {}
         notes = [
@@ -169,15 +163,16 @@ class _Judging:
                 "FATE is not determined: the interval of the reference's gap reaches what a "
                 "classifier with equal per-class rates would show; changes of the gap stand beside"
             )
-        num_seeds = len(self.arms[0])
-        if num_seeds < 5:
+        num_seeds_A = [len(point.seeds) for point in self.competing]
+        num_seeds = min(num_seeds_A, default=len(self.arms.seeds))
+        if num_seeds < MIN_SEEDS:
             notes.append(
                 f"{num_seeds} seeds: a sign-flip test of paired seeds could not give a p below "
                 f"{smallest_sign_flip_p(num_seeds):g}; intervals are approximate"
             )
         if draws is not None:
             value_AK, draw_RAK = draws
-            found = memberships(draw_RAK, zone_of(objectives), [num_seeds] * len(self.competing))
+            found = memberships(draw_RAK, zone_of(objectives), num_seeds_A)
             names = [point.configuration for point in self.competing]
             places = dict(zip(names, found, strict=True))
             point_K = maximised(np.asarray(reference_point, float), objectives)
@@ -267,30 +262,10 @@ class _Judging:
         found = {}
         for control in named:
             keys = tuple(self.records[key]["compares_with"].get(control, "") for key in point.keys)
-            if control not in ("reference", "own") and keys in self.arms:
-                found[control] = self.arms.index(keys)
+            row = self.arms.holding(keys)
+            if control not in ("reference", "own") and row is not None:
+                found[control] = row
         return found
-
-    def _draws(self, objectives: Sequence[str]) -> tuple[np.ndarray, np.ndarray] | None:
-        """Point values (A, K) and joint draws (R, A, K) of the points, or None."""
-        if not objectives or not self.competing or not set(objectives) <= {*FIGURES, *CERTAIN}:
-            return None
-        rows = [self.row[point.configuration] for point in self.competing]
-        known = [name for name in FIGURES if name in objectives]
-        drawn = joint_draws([self.figures[name] for name in known or ("f1",)])
-        value_AK = np.array([_values(point, objectives) for point in self.competing])
-        draw_RAK = np.empty((len(drawn), len(rows), len(objectives)))
-        for k, name in enumerate(objectives):
-            if name in known:
-                draw_RAK[:, :, k] = drawn[:, rows, known.index(name)]
-            else:
-                draw_RAK[:, :, k] = value_AK[:, k]
-        return value_AK, draw_RAK
-
-
-def _values(point: Aggregate, objectives: Sequence[str]) -> list[float]:
-    values = [math.nan if v is None else v for v in point.objectives(tuple(objectives))]
-    return list(maximised(np.array(values), objectives).tolist())
 
 
 def expected_optimism(value_A: np.ndarray, draw_RA: np.ndarray) -> float:

@@ -19,7 +19,9 @@ from rich.text import Text
 
 from orchestrator.console import OK, OURS, stderr
 from orchestrator.data_verbs import load_with_bar
-from orchestrator.front import build_front, judge_front, render, rows, write_front
+from orchestrator.front import build_front
+from orchestrator.front_files import render, rows, write_front
+from orchestrator.front_judged import judge_front
 from orchestrator.plan import duration
 from orchestrator.records import load_records
 from orchestrator.schedule import Budget, Schedule
@@ -100,7 +102,10 @@ def run_space(options: RunOptions) -> dict[str, Any]:
         raise
     records = load_records(folder)
     front = build_front(
-        records, search.resolved_objectives, max_f1_loss=search.max_f1_loss
+        records,
+        search.resolved_objectives,
+        max_f1_loss=search.max_f1_loss,
+        racing=search.racing,
     )
     judgement = judge_front(folder, front, records)
     write_front(folder, front, judgement)
@@ -331,7 +336,8 @@ class _Lines:
             text = f"FAILED {record['error']['type']}: {record['error']['reason']}"
         else:
             text = "worker lost, will be run again"
-        left = len(self.grid - set(schedule.settled)) if self.grid else schedule.num_open
+        to_come = self.grid | set(schedule.tree.nodes)  # with further seeds
+        left = len(to_come - set(schedule.settled)) if self.grid else schedule.num_open
         self.say(
             f"[{duration(time.monotonic() - self.begun):>6}] {len(schedule.settled):4d} settled, "
             f"{left:3d} to go  {label}: {text}"

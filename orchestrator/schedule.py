@@ -17,6 +17,8 @@ from typing import Any
 
 from orchestrator.aggregate import aggregate
 from orchestrator.constraints import violations
+from orchestrator.evidence import Evidence
+from orchestrator.further_seeds import FurtherSeeds
 from orchestrator.proposals import Measured, Proposal, Proposer, in_space
 from orchestrator.records import Ledger, compact, project
 from orchestrator.tree import Configuration, Node, Tree
@@ -71,6 +73,7 @@ class Schedule:
         *,
         retry_failed: bool = False,
         measure_stored: Callable[[str], dict[str, Any]],
+        evidence: Callable[[], Evidence] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.spec = spec
@@ -82,7 +85,7 @@ class Schedule:
         self.retry_failed = retry_failed
         self._measure_stored = measure_stored
         self._clock = clock
-        self._deadline = None if budget.hours is None else clock() + 3600 * budget.hours
+        self._begun = clock()
         self.records = project(ledger.events)
         self.settled = {
             k: r["status"] for k, r in self.records.items() if r["status"] != "running"
@@ -96,6 +99,7 @@ class Schedule:
         self.stopping: str | None = None
         self._configurations: dict[str, tuple[Configuration, list[str]]] = {}
         self._pending: dict[str, tuple[Configuration, list[str]]] = {}
+        self._further = FurtherSeeds(spec, self.tree, ledger, self.records, evidence)
         self._restore()
 
     def _restore(self) -> None:
@@ -103,6 +107,8 @@ class Schedule:
         for proposal in proposals:
             if proposal.chosen_by != "repeat" and in_space(self.spec, proposal):
                 self._open(proposal.configuration)
+        self._further.restore()
+        self._compare_anew()
         for key in list(self.tree.nodes):
             self._find(key)
         if held and all(in_space(self.spec, proposal) for proposal in held):
@@ -158,11 +164,7 @@ class Schedule:
         ``FINISHED``.
         """
         while True:
-            if (
-                self.stopping is None
-                and self._deadline is not None
-                and self._clock() > self._deadline
-            ):
+            if self.stopping is None and self._used_hours(1.0):
                 self.stopping = "hours"
             if self.stopping is not None:
                 return None if self.running else FINISHED
@@ -176,9 +178,30 @@ class Schedule:
                 return self._hand_out(node)
             if self.running and self._ahead >= MAX_AHEAD:
                 return None
-            if not self._propose():
-                return None if self.running else FINISHED
-            self._ahead += 1
+            if self._propose():
+                self._ahead += 1
+            elif self.running:
+                return None
+            elif not self._add_seeds():
+                return FINISHED
+
+    def _used_hours(self, share: float) -> bool:
+        """Whether this share of the hours is over."""
+        hours = self.budget.hours
+        return hours is not None and self._clock() > self._begun + 3600 * hours * share
+
+    def _add_seeds(self) -> bool:
+        """When the search is over: further seeds where they are needed; whether any were added."""
+        trials, search = self.budget.trials, self.spec.search.share_of_search
+        room = None if trials is None else trials - self.num_computed
+        before = set(self.tree.nodes)
+        may_race = not self._used_hours((1 + search) / 2)
+        if not self._further.step(room, self.store.has, may_race=may_race):
+            return False
+        self._compare_anew()
+        for key in [k for k in self.tree.nodes if k not in before]:
+            self._find(key)
+        return True
 
     def _spent(self) -> bool:
         trials = self.budget.trials
@@ -228,21 +251,24 @@ class Schedule:
         )
         if self.budget.configurations is not None and done >= self.budget.configurations:
             return []
-        if self.budget.trials is not None and self.num_computed >= self.budget.trials:
+        share = self.spec.search.share_of_search
+        trials = None if self.budget.trials is None else int(self.budget.trials * share)
+        if self._used_hours(share) or (trials is not None and self.num_computed >= trials):
             return []
         if self._held is None:
             self._held, self._held_noted = self.proposer.propose(), False
         proposals = self._held
-        if proposals and self.budget.trials is not None:
+        if proposals and trials is not None:
             new: set[str] = set()
             for proposal in proposals:
                 new |= self.tree.needs(proposal.configuration) - set(self.tree.nodes)
             new = {key for key in new if not self.store.has(key)}
-            if self.num_computed + self.num_open + len(new) > self.budget.trials:
+            if self.num_computed + self.num_open + len(new) > trials:
                 if not self.tree.nodes:
+                    left = "" if share == 1 else f" ({trials} of them for the search)"
                     raise UserError(
-                        f"--trials {self.budget.trials} is too few: the first configuration needs "
-                        f"{len(new)} "
+                        f"--trials {self.budget.trials}{left} is too few: the first configuration "
+                        f"needs {len(new)} "
                         "(its chain, its controls and its reference, for every seed)"
                     )
                 self._note_held(proposals)

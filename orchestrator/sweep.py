@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.environment import prepare
+from orchestrator.evidence import Evidence
+from orchestrator.images import split_images
 from orchestrator.manifest import check_same_sweep, write_manifest
 from orchestrator.records import Ledger, project, write_records
 from orchestrator.schedule import FINISHED, Attempt, Budget, Schedule
@@ -153,6 +155,9 @@ def run_sweep(
             spec, identity(dataset), resources.device, ledger, store, make_proposer(spec), budget,
             retry_failed=retry_failed,
             measure_stored=lambda key: measure_node(store, key, dataset, spec.search.mode),
+            evidence=lambda: Evidence(
+                store, split_images(dataset, "validation"), schedule.records
+            ),
         )  # fmt: skip
         progress.started(schedule)
         computed = schedule.num_computed

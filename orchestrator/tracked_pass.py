@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from orchestrator.evidence import Evidence, open_evidence
-from orchestrator.front import build_front, judge_front, write_front
+from orchestrator.front import build_front
+from orchestrator.front_files import write_front
+from orchestrator.front_judged import judge_front
 from orchestrator.records import is_running, project, read_events
 from orchestrator.tracked_client import KnownRuns, TrackingError, experiment, prepare_database
 from orchestrator.tracked_runs import (
@@ -235,7 +237,10 @@ class Pass:
 
         search = Search.model_validate(self.spec.get("search") or {})
         front = build_front(
-            self.records, search.resolved_objectives, max_f1_loss=search.max_f1_loss
+            self.records,
+            search.resolved_objectives,
+            max_f1_loss=search.max_f1_loss,
+            racing=search.racing,
         )
         with tempfile.TemporaryDirectory() as scratch:
             write_front(Path(scratch), front, judge_front(self.folder, front, self.records))

@@ -5,7 +5,7 @@ Pure; nothing runs here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -95,12 +95,28 @@ class Tree:
         trial_tree.add(configuration)
         return set(trial_tree.nodes)
 
+    def again(self, node: Node, seed: int) -> str:
+        """Add a node's arm with another seed, with all that it is compared with; returns its key.
+
+        A control or a baseline by itself needs its chain and the reference root only.
+        """
+        trial = Trial.model_validate(node.trial.model_dump(mode="json") | {"seed": seed})
+        return self._add_trial(trial, self.spec.controls if node.role == "treatment" else ())
+
+    def example(self, configuration: str) -> Node | None:
+        """The node of a record's configuration with the smallest seed."""
+        found = [node for node in self.nodes.values() if node.configuration == configuration]
+        return min(found, key=lambda node: node.trial.seed, default=None)
+
     def _add_seed(self, configuration: Configuration, seed: int) -> str:
         spec = self.spec
-        reference = self._put(spec.reference_trial(seed))
-        self.nodes[reference].compares_with |= {"reference": reference, "own": reference}
         trial = spec.trial(configuration.baseline, configuration.prune, configuration.n, seed)
-        arms = [self._arm(trial, control) for control in spec.controls]
+        return self._add_trial(trial, spec.controls if trial.prune is not None else ())
+
+    def _add_trial(self, trial: Trial, control_names: Sequence[str]) -> str:
+        reference = self._put(self.spec.reference_trial(trial.seed))
+        self.nodes[reference].compares_with |= {"reference": reference, "own": reference}
+        arms = [self._arm(trial, control) for control in control_names]
         controls = {
             str(arm.prune.criterion.name): self._put_chain(arm)
             for arm in arms

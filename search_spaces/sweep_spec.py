@@ -35,6 +35,14 @@ OBJECTIVES = (
     "gap_debiased", "auroc", "params", "flops", "latency",
 )  # fmt: skip
 """What may be searched for; directions are in ``orchestrator/objectives.py``."""
+UNDRAWN = ("f1_worst_group", "gap_debiased", "auroc", "latency")
+"""Objectives that are not redrawn with seeds and patients, so that no race can be about them."""
+
+
+CONFIRMATION = 10_000
+"""Seeds from here on confirm what smaller ones selected (contracts: random streams)."""
+LEAST_CONFIRMING = 5
+"""Seeds with which intervals have been seen to hold (benchmarks/coverage.py)."""
 
 
 class Search(Spec):
@@ -54,6 +62,24 @@ class Search(Spec):
         description="of any group against the reference, relative; above it a configuration is "
         "measured and shown but is no member of the front; null: no limit",
     )
+    racing: bool = Field(
+        False,
+        description="further seeds, one at a time, for configurations whose place on the front is "
+        "in doubt",
+    )
+    max_seeds: int = Field(10, ge=1, description="racing gives no configuration more")
+    confirm_seeds: int | None = Field(
+        None,
+        ge=0,
+        description="fresh seeds for each member of the front, from which its figures are then "
+        "reported; null: 5 where racing is on, else none",
+    )
+    reserve: float = Field(
+        0.4,
+        ge=0,
+        lt=1,
+        description="share of trials and hours that the search leaves to racing and confirmation",
+    )
 
     @model_validator(mode="after")
     def _objectives_known(self) -> Search:
@@ -62,12 +88,28 @@ class Search(Spec):
             raise ValueError(f"unknown objective {unknown[0]!r} (known: {', '.join(OBJECTIVES)})")
         if len(set(self.objectives)) < len(self.objectives):
             raise ValueError(f"objectives must be distinct but got {list(self.objectives)}")
+        undrawn = [name for name in self.objectives if name in UNDRAWN]
+        if self.racing and (undrawn or self.mode == "paper"):
+            what = f"objective {undrawn[0]!r}" if undrawn else "mode 'paper'"
+            raise ValueError(f"racing asks how sure a front is, and {what} has no redraws yet")
         if "fate_eodd" in self.objectives and self.mode != "paper":
             raise ValueError(
                 "objective 'fate_eodd' lets gaps of opposite sign cancel: it needs mode 'paper'; "
                 "use 'fate_eodd_hardt'"
             )
         return self
+
+    @property
+    def num_confirming(self) -> int:
+        """``confirm_seeds``, written out."""
+        if self.confirm_seeds is None:
+            return LEAST_CONFIRMING if self.racing else 0
+        return self.confirm_seeds
+
+    @property
+    def share_of_search(self) -> float:
+        """Of trials and hours: all of them where nothing follows the search."""
+        return 1 - self.reserve if self.racing or self.num_confirming else 1.0
 
     @property
     def resolved_objectives(self) -> tuple[str, ...]:
@@ -112,6 +154,11 @@ class SweepSpec(Spec):
     def _distinct(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if len(set(value)) < len(value):
             raise ValueError(f"seeds must be distinct but got {list(value)}")
+        if not all(0 <= seed < CONFIRMATION for seed in value):
+            raise ValueError(
+                f"seeds must be at least 0 and below {CONFIRMATION} (from there on they confirm a "
+                f"front) but got {list(value)}"
+            )
         return value
 
     @model_validator(mode="after")

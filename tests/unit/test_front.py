@@ -15,18 +15,9 @@ from optuna._hypervolume import compute_hypervolume
 from rich.console import Console
 
 from orchestrator import front as front_module
-from orchestrator.front import (
-    COLUMNS,
-    REFERENCE_POINT,
-    build_front,
-    dominates,
-    hypervolume,
-    knee,
-    pareto_mask,
-    render,
-    rows,
-    write_front,
-)
+from orchestrator.front import REFERENCE_POINT, build_front
+from orchestrator.front_files import COLUMNS, render, rows, write_front
+from orchestrator.pareto import dominates, hypervolume, knee, pareto_mask
 from orchestrator.records import Ledger, load_records, write_records
 from search_spaces.sweep_spec import OBJECTIVES
 

@@ -9,7 +9,9 @@ from mlflow import MlflowClient
 from tiny_sweep import copy_sweep, run_tiny
 
 from orchestrator.evidence import open_evidence
-from orchestrator.front import build_front, judge_front, render, write_front
+from orchestrator.front import build_front
+from orchestrator.front_files import render, write_front
+from orchestrator.front_judged import judge_front
 from orchestrator.history import MAX_POINTS, hypervolume_history
 from orchestrator.judge import expected_optimism, judge, num_replicates
 from orchestrator.manifest import read_manifest

@@ -6,7 +6,8 @@ from fake_sweep import FakeSweep, fake_spec
 
 from orchestrator.aggregate import aggregate
 from orchestrator.constraints import f1_loss, is_feasible, violations
-from orchestrator.front import build_front, render
+from orchestrator.front import build_front
+from orchestrator.front_files import render
 from orchestrator.front_page import Page, front_page
 from orchestrator.objectives import directions, maximised, reference_point
 from orchestrator.proposals import Measured

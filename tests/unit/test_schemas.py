@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import orchestrator
 from orchestrator.cli import app
-from orchestrator.front import COLUMNS
+from orchestrator.front_files import COLUMNS
 from orchestrator.proposals import Proposal
 from orchestrator.records import Ledger, load_records
 from orchestrator.run import RunOptions, run_space
@@ -159,6 +159,8 @@ def test_the_other_events(tmp_path):
     ledger.append("held", **Proposal(9, {"n": 1}, arm, "random").event())
     compared = {"random": root.node.key}
     ledger.append("compared", key=root.node.key, compares_with=compared)
+    ledger.append("raced", round=1, seeds={root.node.configuration: 3})
+    ledger.append("confirmed", configuration=root.node.configuration, seeds=[10_000, 10_001])
     ledger.append("test_opened", keys=[root.node.key])
     ledger.append("merged", sources=["elsewhere"])
     ledger.close()

@@ -172,3 +172,23 @@ def test_objectives_by_mode():
     assert Search().resolved_objectives == ("fate_eodd_hardt", "f1")
     assert Search(mode="paper").resolved_objectives == ("fate_eodd", "f1")
     assert Search(objectives=("f1",)).resolved_objectives == ("f1",)
+
+
+def test_a_race_needs_objectives_that_are_redrawn():
+    from orchestrator.arms import DRAWN
+    from search_spaces.sweep_spec import OBJECTIVES, UNDRAWN
+
+    assert {name for name in OBJECTIVES if name not in UNDRAWN} == set(OBJECTIVES) & DRAWN
+    with pytest.raises(ValueError, match="objective 'auroc' has no redraws"):
+        Search(racing=True, objectives=("auroc", "f1"))
+    with pytest.raises(ValueError, match="mode 'paper' has no redraws"):
+        Search(racing=True, mode="paper")
+    assert Search(racing=True).num_confirming == 5
+    assert Search(racing=True, confirm_seeds=0).num_confirming == 0
+    assert Search().share_of_search == 1
+    assert Search(racing=True, reserve=0.25).share_of_search == 0.75
+
+
+def test_seeds_stay_below_those_that_confirm():
+    with pytest.raises(ValueError, match="below 10000"):
+        fake_spec(seeds=(0, 10_000))

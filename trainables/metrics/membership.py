@@ -61,17 +61,28 @@ def dominated_draws(draw_RAK: np.ndarray, zone_K: np.ndarray | float = 0.0) -> n
     return _dominators(draw_RAK, zone_K)[0]
 
 
+def dominance_shares(
+    draw_RAK: np.ndarray, zone_K: np.ndarray | float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Share of draws in which an arm is dominated by more than the zone: by some arm (A,), and in
+    column b of row a by arm a alone (A, A).
+    """
+    dominated_RA, by_AA = _dominators(draw_RAK, zone_K)
+    return dominated_RA.mean(0), by_AA
+
+
 def _dominators(draw_RAK: np.ndarray, zone_K: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
-    """``dominated_draws``, and the largest share of draws in which one arm dominates, (A,)."""
+    """``dominated_draws``, and the share of draws in which arm a dominates arm b, (A, A)."""
     moved_RAK = draw_RAK + zone_K
+    num_arms = draw_RAK.shape[1]
     found_RA = np.zeros(draw_RAK.shape[:2], dtype=bool)
-    share_A = np.zeros(draw_RAK.shape[1])
-    for arm in range(draw_RAK.shape[1]):
+    share_AA = np.zeros((num_arms, num_arms))
+    for arm in range(num_arms):
         other_R1K = draw_RAK[:, arm, None]
         beats_RA = (other_R1K >= moved_RAK).all(-1) & (other_R1K > moved_RAK).any(-1)
         found_RA |= beats_RA
-        share_A = np.maximum(share_A, beats_RA.mean(0))
-    return found_RA, share_A
+        share_AA[arm] = beats_RA.mean(0)
+    return found_RA, share_AA
 
 
 def membership_frequency(draw_RAK: np.ndarray) -> np.ndarray:
@@ -102,11 +113,12 @@ def memberships(
     """
     if (np.asarray(zone_K) < 0).any() or not 0.5 < confidence < 1:
         raise ValueError(f"zone at least 0 and confidence in (1/2, 1): {zone_K}, {confidence}")
-    dominated_RA, by_one_A = _dominators(draw_RAK, zone_K)
+    share_A, by_AA = dominance_shares(draw_RAK, zone_K)
+    by_one_A = by_AA.max(0, initial=0.0)
     needed = 1 - (1 - confidence) / max(1, draw_RAK.shape[1] - 1)
     found = []
     for frequency, share, by_one, seeds in zip(
-        membership_frequency(draw_RAK), dominated_RA.mean(0), by_one_A, num_seeds_A, strict=True
+        membership_frequency(draw_RAK), share_A, by_one_A, num_seeds_A, strict=True
     ):
         if np.isnan(frequency):
             found.append(Membership(None, None, "open", "an objective is undefined"))

@@ -1,0 +1,222 @@
+"""After the search: racing gives configurations whose place is in doubt further seeds, then fresh
+seeds confirm the members (contracts: saying how sure).
+
+Only validation is read. What was decided stands in the ledger (``raced``, ``confirmed``) and is
+replayed at a restart, never decided again: the same seeds are trained as if nothing had happened.
+
+Racing seeds are the smallest numbers that a configuration has not had, confirmation seeds those
+from ``CONFIRMATION`` on. A treated arm's seed brings its controls and the reference along, so that
+every comparison stays paired.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from orchestrator.arms import arms_of, objective_draws
+from orchestrator.evidence import Evidence
+from orchestrator.front import Front, build_front
+from orchestrator.judge import num_replicates
+from orchestrator.judgement import FIGURES
+from orchestrator.racing import further_seeds
+from orchestrator.records import Ledger
+from orchestrator.tree import Node, Tree
+from search_spaces.sweep_spec import CONFIRMATION, SweepSpec
+from trainables.errors import UserError
+from trainables.metrics.figures import Figure, fate_figure, metric_figure
+from trainables.metrics.membership import zone_of
+from trainables.metrics.replicates import Replicates
+
+REPLICATES = 500
+"""Of patients, a round: shares of draws are known to about 1 %."""
+MAX_ARMS_A_LINE = 60
+"""Of a ledger line, which must stay under 4 KB."""
+
+Addition = tuple[Node, int]
+"""A node of an arm, and the seed with which the arm is to be run again."""
+
+
+class FurtherSeeds:
+    """What a sweep trains after its search; see the module's docstring.
+
+    Args:
+        spec: the sweep.
+        tree: is extended.
+        ledger: decisions are appended.
+        records: key -> record, as they are at each step.
+        evidence: opens the stored predictions of validation; needed for racing only.
+    """
+
+    def __init__(
+        self,
+        spec: SweepSpec,
+        tree: Tree,
+        ledger: Ledger,
+        records: Mapping[str, Mapping[str, Any]],
+        evidence: Callable[[], Evidence] | None,
+    ) -> None:
+        self.spec, self.search, self.tree = spec, spec.search, tree
+        self.ledger, self.records = ledger, records
+        self._open_evidence = evidence
+        self._evidence: Evidence | None = None
+        self._round = 0
+        self._settled: frozenset[str] = frozenset()
+        self._problem: str | None = None
+
+    def restore(self) -> None:
+        """Extend the tree by what was decided before; what lies outside the space is left out."""
+        for event in self.ledger.events:
+            if event["event"] == "raced":
+                self._round = max(self._round, event["round"])
+                self._extend(event["seeds"].items())
+            elif event["event"] == "confirmed":
+                self._extend((event["configuration"], seed) for seed in event["seeds"])
+
+    def _extend(self, seeds: Iterable[tuple[str, int]]) -> None:
+        for configuration, seed in seeds:
+            node = self.tree.example(configuration)
+            if node is not None:
+                self.tree.again(node, seed)
+
+    def step(self, room: int | None, has: Callable[[str], bool], *, may_race: bool = True) -> bool:
+        """Decide what is trained next, when nothing runs and nothing is ready; False: the end.
+
+        Args:
+            room: nodes that may still be computed; None: no limit.
+            has: whether a node need not be computed.
+            may_race: False when the time that is left is for confirmation.
+        """
+        if not (self.search.racing or self.search.num_confirming):
+            return False
+        front = build_front(
+            self.records,
+            self.search.resolved_objectives,
+            max_f1_loss=self.search.max_f1_loss,
+            racing=self.search.racing,
+            confirmed=False,
+        )
+        confirming = self._confirmation(front, self.search.num_confirming)
+        if self.search.racing and may_race:
+            left = None if room is None else room - self._cost(confirming, has)
+            if self._race(front, left, has):
+                return True
+        return self._confirm(front, room, has)
+
+    def _race(self, front: Front, room: int | None, has: Callable[[str], bool]) -> bool:
+        settled = frozenset(
+            key for key, record in self.records.items() if record["trial"]["seed"] < CONFIRMATION
+        )
+        if settled == self._settled:  # nothing new was seen since the last round found no more
+            return False
+        additions: list[Addition] = []
+        for node, seed in self._wanted(front):
+            if room is not None and self._cost([*additions, (node, seed)], has) > room:
+                break
+            additions.append((node, seed))
+        if not additions:
+            self._settled = settled
+            return False
+        self._round += 1
+        for start in range(0, len(additions), MAX_ARMS_A_LINE):
+            batch = additions[start : start + MAX_ARMS_A_LINE]
+            seeds = {node.configuration: seed for node, seed in batch}
+            self.ledger.append("raced", round=self._round, seeds=seeds)
+            self._extend(seeds.items())
+        return True
+
+    def _wanted(self, front: Front) -> list[Addition]:
+        """The arms that get one more seed by the rule, most in doubt first."""
+        found = [member.aggregate for member in (*front.members, *front.dominated)]
+        points = [point for point in found if front.is_feasible(point)]
+        evidence = self._predictions()
+        if evidence is None or not points:
+            return []
+        missing = evidence.missing(arms_of(points, self.records).keys).keys()
+        points = [point for point in points if not missing & set(point.keys)]
+        arms = arms_of(points, self.records)
+        if not points or missing & set(arms.reference):
+            self._problem = f"no racing: predictions of {len(missing)} nodes cannot be read"
+            return []
+        num = min(REPLICATES, num_replicates(len(arms.keys_AS), len(arms.seeds)))
+        replicates = evidence.replicates(arms.keys_AS, num_replicates=num)
+        objectives = self.search.resolved_objectives
+        names = {"f1", *objectives} & set(FIGURES)
+        figures = {name: _figure(replicates, name) for name in names}
+        draws = objective_draws(points, arms, figures, objectives)
+        if draws is None:
+            return []
+        had = [self._seeds(point.configuration) for point in points]
+        chosen = further_seeds(
+            draws[1], zone_of(objectives), [len(seeds) for seeds in had], self.search.max_seeds
+        )
+        return [
+            (node, _smallest_free(had[arm]))
+            for arm in chosen
+            if (node := self.tree.example(points[arm].configuration)) is not None
+        ]
+
+    def _predictions(self) -> Evidence | None:
+        if self._evidence is None and self._open_evidence is not None:
+            try:
+                self._evidence = self._open_evidence()
+            except UserError as error:
+                self._problem = f"no racing: {error}"
+        return self._evidence
+
+    def _seeds(self, configuration: str) -> set[int]:
+        """Selection seeds that a configuration was given, failed ones too."""
+        return {
+            node.trial.seed
+            for node in self.tree.nodes.values()
+            if node.configuration == configuration and node.trial.seed < CONFIRMATION
+        }
+
+    def _confirmation(self, front: Front, num: int) -> list[Addition]:
+        """What the members lack of so many fresh seeds each."""
+        additions = []
+        for member in front.members:
+            node = self.tree.example(member.aggregate.configuration)
+            if node is None:
+                continue
+            had = {
+                other.trial.seed
+                for other in self.tree.nodes.values()
+                if other.configuration == node.configuration
+            }
+            wanted = range(CONFIRMATION, CONFIRMATION + num)
+            additions += [(node, seed) for seed in wanted if seed not in had]
+        return additions
+
+    def _confirm(self, front: Front, room: int | None, has: Callable[[str], bool]) -> bool:
+        """As many fresh seeds as there is room for, the same number for each member."""
+        for num in range(self.search.num_confirming, 0, -1):
+            additions = self._confirmation(front, num)
+            if room is not None and self._cost(additions, has) > room:
+                continue
+            for configuration, batch in itertools.groupby(
+                additions, key=lambda one: one[0].configuration
+            ):
+                seeds = [seed for _, seed in batch]
+                self.ledger.append("confirmed", configuration=configuration, seeds=seeds)
+                self._extend((configuration, seed) for seed in seeds)
+            return bool(additions)
+        return False
+
+    def _cost(self, additions: Sequence[Addition], has: Callable[[str], bool]) -> int:
+        """Nodes that would have to be computed."""
+        trial_tree = Tree(self.spec, self.tree.data, self.tree.device)
+        for node, seed in additions:
+            trial_tree.again(node, seed)
+        return sum(key not in self.tree.nodes and not has(key) for key in trial_tree.nodes)
+
+
+def _figure(replicates: Replicates, name: str) -> Figure:
+    if name.startswith("fate_"):
+        return fate_figure(replicates, name.removeprefix("fate_"), 0)
+    return metric_figure(replicates, name)
+
+
+def _smallest_free(seeds: set[int]) -> int:
+    return next(seed for seed in itertools.count() if seed not in seeds)

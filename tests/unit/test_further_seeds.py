@@ -1,0 +1,292 @@
+"""Racing and confirmation in the schedule: real ledger, tree, metrics and draws; only the training
+is left out, its predictions are made up for each arm's strength.
+"""
+
+import numpy as np
+import pytest
+from fake_sweep import CLASSES, FakeSweep, fake_spec
+
+from orchestrator.evidence import Evidence
+from orchestrator.front import build_front
+from orchestrator.images import SplitImages
+from orchestrator.schedule import FINISHED, Budget
+from orchestrator.tree import full_tree
+from search_spaces.sweep_spec import CONFIRMATION, Search
+from search_spaces.words import choice
+from trainables.metrics.confusion import confusion_counts, counts_digest
+from trainables.metrics.summary import summarise
+from trainables.store import StoreError
+from trainables.trial_spec import configuration_label
+
+GROUPS = ("light", "dark")
+OBJECTIVES = ("fate_eodd_hardt", "f1")
+NUM = 240
+LABEL_N, GROUP_N = np.arange(NUM) % 2, np.arange(NUM) // 2 % 2
+IMAGES = SplitImages(LABEL_N, GROUP_N, np.arange(NUM), "digest", len(CLASSES), len(GROUPS))
+
+
+def strengths(trial):
+    """Share of images that are hit in the light and the dark group."""
+    if trial.prune is None or not trial.prune.cuts:
+        return 0.90, 0.70
+    if trial.prune.criterion.name == "random":
+        return 0.70, 0.50  # worse in everything
+    return 0.90, 0.70 + 0.10 * (trial.prune.ratio > 0.2)
+
+
+class Predicted(FakeSweep):
+    """Nodes whose counts are those of stored predictions."""
+
+    def __init__(self, folder, strength=strengths):
+        super().__init__(folder)
+        self.trials = {}
+        self.strength = strength
+        self.measure = self.measured
+
+    def start(self, spec, budget=None, **options):
+        schedule = super().start(
+            spec,
+            budget,
+            evidence=lambda: PredictedEvidence(self, schedule.records),
+            **options,
+        )
+        self.trials = schedule.tree.nodes
+        return schedule
+
+    def prediction_N(self, key):
+        rng = np.random.default_rng(int(key[:8], 16))
+        hit_N = rng.random(NUM) < np.array(self.strength(self.trials[key].trial))[GROUP_N]
+        return np.where(hit_N, LABEL_N, 1 - LABEL_N).astype(np.int16)
+
+    def measured(self, key):
+        counts = confusion_counts(
+            LABEL_N, self.prediction_N(key), GROUP_N, num_groups=2, num_classes=2
+        )
+        figures = summarise(counts, groups=GROUPS, classes=CLASSES)
+        return {
+            "metrics": {"train": figures, "validation": figures},
+            "counts_sha256": dict.fromkeys(("train", "validation"), counts_digest(counts)),
+        }
+
+
+class PredictedEvidence(Evidence):
+    def __init__(self, sweep, records):
+        super().__init__(sweep.store, IMAGES, records)
+        self.sweep = sweep
+
+    def prediction_N(self, key):
+        return self.sweep.prediction_N(key)
+
+
+def racing_spec(**changes):
+    search = Search(sampler="grid", racing=True, max_f1_loss=None, **changes.pop("search", {}))
+    return fake_spec(seeds=(0, 1, 2), search=search, iterations=1, **changes)
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    fake = Predicted(tmp_path / "sweep")
+    yield fake
+    if fake.ledger is not None:
+        fake.ledger.close()
+
+
+def seeds_of(schedule):
+    """Label of an arm -> its seeds that are done."""
+    found = {}
+    for key, status in schedule.settled.items():
+        trial = schedule.tree.nodes[key].trial
+        if status == "done":
+            found.setdefault(configuration_label(trial), set()).add(trial.seed)
+    return found
+
+
+def test_seeds_go_where_the_front_is_in_doubt(sweep):
+    schedule = sweep.run(racing_spec(search={"max_seeds": 7}))
+    found = {
+        name: {s for s in seeds if s < CONFIRMATION} for name, seeds in seeds_of(schedule).items()
+    }
+    numbers = {name: len(seeds) for name, seeds in found.items()}
+    assert max(numbers.values()) <= 7
+    for seeds in found.values():  # the smallest numbers, none left out
+        assert seeds == set(range(len(seeds)))
+    random = [n for name, n in numbers.items() if "random" in name]
+    assert max(numbers.values()) > 3
+    treated = [n for name, n in numbers.items() if "snnl" in name]
+    assert max(treated) >= max(random)
+    rounds = [event["round"] for event in sweep.events("raced")]
+    assert rounds == sorted(rounds)
+    assert rounds[0] == 1
+
+
+def test_a_treated_arms_seed_brings_its_controls_and_the_reference(sweep):
+    schedule = sweep.run(racing_spec())
+    for key in schedule.settled:
+        node = schedule.tree.nodes[key]
+        named = {"reference", "own"}
+        named |= {"none", "random"} if node.role == "treatment" else set()
+        assert named <= set(node.compares_with)
+        for other in node.compares_with.values():
+            assert schedule.settled[other] == "done"
+            assert schedule.tree.nodes[other].trial.seed == node.trial.seed
+
+
+def test_members_are_confirmed_by_fresh_seeds_alone(sweep):
+    schedule = sweep.run(racing_spec(search={"confirm_seeds": 4}))
+    selection = build_front(schedule.records, OBJECTIVES, racing=True, confirmed=False)
+    front = build_front(schedule.records, OBJECTIVES, racing=True)
+    fresh = tuple(range(CONFIRMATION, CONFIRMATION + 4))
+    assert {m.aggregate.configuration for m in front.members} == {
+        m.aggregate.configuration for m in selection.members
+    }
+    for member in front.members:
+        point = member.aggregate
+        assert point.seeds == fresh
+        values = [
+            schedule.records[key]["result"]["metrics"]["validation"]["f1"] for key in point.keys
+        ]
+        assert point.figures["f1"] == pytest.approx(np.mean(values), abs=1e-12)
+        assert min(front.selected[point.configuration].aggregate.seeds) == 0
+    for member in (*selection.members, *selection.dominated):
+        assert max(member.aggregate.seeds) < CONFIRMATION
+    assert any("fresh seeds" in note for note in front.notes)
+
+
+def test_fresh_seeds_choose_nothing(sweep):
+    """Whatever the fresh seeds show, the members stay those of the selection."""
+    schedule = sweep.run(racing_spec())
+    worse = {
+        key: record
+        | (
+            {}
+            if record["trial"]["seed"] < CONFIRMATION or record["trial"]["role"] != "treatment"
+            else {"result": record["result"] | {"metrics": terrible(record)}}
+        )
+        for key, record in schedule.records.items()
+    }
+    before = build_front(schedule.records, OBJECTIVES, racing=True, confirmed=False)
+    after = build_front(worse, OBJECTIVES, racing=True)
+    assert set(after.selected) == {m.aggregate.configuration for m in before.members}
+    treated = [m for m in after.members if m.aggregate.trial["role"] == "treatment"]
+    assert treated
+    assert all(m.aggregate.figures["f1"] == 0.1 for m in treated)
+
+
+def terrible(record):
+    found = record["result"]["metrics"]
+    return found | {"validation": found["validation"] | {"f1": 0.1}}
+
+
+def test_without_racing_members_can_be_confirmed_too(sweep):
+    search = Search(sampler="grid", confirm_seeds=3, max_f1_loss=None)
+    schedule = sweep.run(fake_spec(seeds=(0, 1, 2), iterations=1, search=search))
+    assert sweep.events("raced") == []
+    front = build_front(schedule.records, OBJECTIVES)
+    assert {m.aggregate.seeds for m in front.members} == {
+        (CONFIRMATION, CONFIRMATION + 1, CONFIRMATION + 2)
+    }
+
+
+def test_a_plain_sweep_adds_nothing(sweep):
+    spec = fake_spec(seeds=(0, 1, 2), iterations=1)
+    schedule = sweep.run(spec)
+    assert sweep.events("raced", "confirmed") == []
+    assert set(schedule.tree.nodes) == set(full_tree(spec, schedule.tree.data, "cpu").nodes)
+
+
+def outcome(sweep, schedule):
+    decided = [
+        {k: v for k, v in event.items() if k not in ("seq", "time")}
+        for event in sweep.events("raced", "confirmed")
+    ]
+    return decided, {key: record["result"] for key, record in schedule.records.items()}
+
+
+def test_a_killed_race_goes_on_as_if_nothing_had_happened(tmp_path):
+    spec = racing_spec(search={"max_seeds": 6, "confirm_seeds": 2})
+    whole = Predicted(tmp_path / "whole")
+    schedule = whole.run(spec)
+    expected = outcome(whole, schedule)
+    num = len(schedule.settled)
+    assert len(expected[0]) > 2
+    for stop_after in (1, num // 3, num // 2, num - 8, num - 3):
+        broken = Predicted(tmp_path / f"broken-{stop_after}")
+        for _ in range(50):
+            schedule = broken.start(spec)
+            broken.drive(schedule, workers=2, shuffle=stop_after, stop_after=stop_after)
+            if schedule.next() == FINISHED and not schedule.running:
+                break
+        assert outcome(broken, schedule) == expected
+        broken.ledger.close()
+    whole.ledger.close()
+
+
+@pytest.mark.parametrize("trials", [25, 40, 60])
+def test_the_budget_holds_and_leaves_room_for_confirmation(sweep, trials):
+    spec = racing_spec(
+        prune={"criterion": "snnl", "ratio": choice(0.1, 0.15, 0.2, 0.3), "site": "conv"},
+        search={"reserve": 0.5},
+    )
+    schedule = sweep.run(spec, Budget(trials=trials))
+    assert schedule.num_computed <= trials
+    searched = [
+        key
+        for key in schedule.settled
+        if schedule.tree.nodes[key].trial.seed < 3 and schedule.settled[key] == "done"
+    ]
+    assert len(searched) <= trials // 2 or trials == 25
+    front = build_front(schedule.records, OBJECTIVES, racing=True)
+    if trials >= 40:
+        assert front.selected, "nothing was confirmed"
+
+
+def test_hours_leave_time_for_confirmation(sweep):
+    spec = racing_spec(search={"reserve": 0.4, "confirm_seeds": 2})
+    schedule = sweep.start(spec, Budget(hours=1))
+    step = schedule.next()
+    sweep.finish(schedule, step)
+    sweep.now = 3600 * 0.85  # search and race are over
+    sweep.drive(schedule)
+    assert sweep.events("raced") == []
+    assert sweep.events("confirmed")
+
+
+def test_a_failed_seed_is_not_given_twice(sweep):
+    schedule = sweep.start(racing_spec(search={"max_seeds": 6, "confirm_seeds": 0}))
+    error = {"type": "TrainingError", "reason": "train_loss is nan", "infrastructure": False}
+    sweep.drive(
+        schedule,
+        fails=lambda attempt: (
+            error
+            if attempt.node.trial.seed == 3 and attempt.node.role == "treatment"
+            else None
+        ),
+    )
+    given = [pair for event in sweep.events("raced") for pair in event["seeds"].items()]
+    assert len(given) == len(set(given))
+
+
+def test_what_another_sweep_has_done_is_not_computed_again(tmp_path):
+    spec = racing_spec(search={"max_seeds": 5, "confirm_seeds": 2})
+    first = Predicted(tmp_path / "first")
+    done = first.run(spec)
+    second = Predicted(tmp_path / "second")
+    second.store = first.store
+    schedule = second.run(spec)
+    assert schedule.num_computed == 0
+    assert set(schedule.settled) == set(done.settled)
+    first.ledger.close()
+    second.ledger.close()
+
+
+def test_a_store_without_predictions_ends_the_race_not_the_sweep(sweep):
+    schedule = sweep.start(racing_spec())
+    schedule._further._open_evidence = lambda: Gone(sweep.store, IMAGES, {})
+    sweep.drive(schedule)
+    assert sweep.events("raced") == []
+    assert sweep.events("confirmed")
+
+
+class Gone(Evidence):
+    def prediction_N(self, key):
+        raise StoreError("gone")

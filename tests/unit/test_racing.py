@@ -1,0 +1,80 @@
+"""The racing rule on draws made by hand, and whether it does what it is for."""
+
+import numpy as np
+import pytest
+
+from orchestrator.racing import further_seeds
+from trainables.metrics.membership import dominance_shares, memberships
+
+ZONE = np.array([0.02, 0.005])
+
+
+def draws(*means, sd=0.001, num=400, seed=0):
+    """Normal draws around (FATE, F1) of each arm."""
+    noise = np.random.default_rng(seed).standard_normal((num, len(means), 2)) * sd
+    return np.array(means) + noise
+
+
+def test_dominance_shares_equal_a_double_loop():
+    draw_RAK = draws((0.1, 0.5), (0.12, 0.51), (0.3, 0.4), (0.11, 0.5), sd=0.02, num=60)
+    by_any_A, by_AA = dominance_shares(draw_RAK, ZONE)
+    for b in range(4):
+        beaten_RA = np.zeros((60, 4), dtype=bool)
+        for r in range(60):
+            for a in range(4):
+                moved = draw_RAK[r, b] + ZONE
+                beaten_RA[r, a] = (draw_RAK[r, a] >= moved).all() and (
+                    draw_RAK[r, a] > moved
+                ).any()
+        assert by_AA[:, b] == pytest.approx(beaten_RA.mean(0))
+        assert by_any_A[b] == pytest.approx(beaten_RA.any(1).mean())
+
+
+def test_nothing_in_doubt_ends_the_race():
+    """Two that trade one objective for the other, and one beaten with seeds enough."""
+    draw_RAK = draws((0.3, 0.5), (0.0, 0.6), (-0.2, 0.45))
+    assert further_seeds(draw_RAK, ZONE, [5, 5, 5], 10) == []
+
+
+def test_none_is_left_out_before_it_has_seeds_enough():
+    draw_RAK = draws((0.3, 0.5), (0.0, 0.6), (-0.2, 0.45))
+    assert further_seeds(draw_RAK, ZONE, [3, 3, 3], 10) == [2]
+    assert further_seeds(draw_RAK, ZONE, [3, 3, 5], 10) == []
+
+
+def test_the_one_in_doubt_and_its_rival_come_first():
+    close = draws((0.30, 0.50), (0.275, 0.494), (0.0, 0.6), (-0.5, 0.3), sd=0.004)
+    share = dominance_shares(close, ZONE)[0][1]
+    assert 0.2 < share < 0.8
+    found = further_seeds(close, ZONE, [3, 3, 3, 3], 10)
+    assert sorted(found) == [0, 1]
+    assert found[0] == 1
+
+
+def test_no_arm_gets_more_than_the_most():
+    close = draws((0.30, 0.50), (0.275, 0.494), sd=0.004)
+    assert further_seeds(close, ZONE, [10, 10], 10) == []
+    assert further_seeds(close, ZONE, [10, 9], 10) == [1]
+
+
+def test_an_undefined_arm_is_left_alone():
+    draw_RAK = draws((0.30, 0.50), (0.275, 0.494), (0.28, 0.494), sd=0.004)
+    draw_RAK[3, 2] = np.nan
+    assert 2 not in further_seeds(draw_RAK, ZONE, [3, 3, 3], 10)
+
+
+def test_one_arm_alone_is_in_no_doubt():
+    assert further_seeds(draws((0.1, 0.5)), ZONE, [3], 10) == []
+
+
+def test_who_gets_seeds_is_who_is_open():
+    """Nobody whom the memberships call decided, rivals apart."""
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        draw_RAK = draws(*rng.normal(0, (0.1, 0.02), (6, 2)), sd=0.02)
+        found = memberships(draw_RAK, ZONE, [5] * 6)
+        chosen = further_seeds(draw_RAK, ZONE, [5] * 6, 10)
+        by_AA = dominance_shares(draw_RAK, ZONE)[1]
+        in_doubt = [arm for arm, one in enumerate(found) if one.state == "open"]
+        for arm in chosen:
+            assert arm in in_doubt or (by_AA[arm, in_doubt] > 0.05).any()

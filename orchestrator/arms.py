@@ -80,6 +80,8 @@ def objective_draws(
     arms: Arms,
     figures: Mapping[str, Figure],
     objectives: Sequence[str],
+    *,
+    pooled: bool = False,
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Point values (A, K) and joint draws (R, A, K) of configurations, maximised; None where an
     objective has no draws.
@@ -89,12 +91,13 @@ def objective_draws(
         arms: see above.
         figures: of the arms, those of the objectives that are in ``FIGURES`` and ``f1``.
         objectives: their names.
+        pooled: of ``joint_draws``.
     """
     if not objectives or not points or not set(objectives) <= DRAWN:
         return None
     rows = [arms.row[point.configuration] for point in points]
     known = [name for name in FIGURES if name in objectives]
-    drawn = joint_draws([figures[name] for name in known or ("f1",)])
+    drawn = joint_draws([figures[name] for name in known or ("f1",)], pooled=pooled)
     value_AK = np.array([_values(point, objectives) for point in points])
     draw_RAK = np.empty((len(drawn), len(rows), len(objectives)))
     for k, name in enumerate(objectives):

@@ -145,11 +145,16 @@ class FurtherSeeds:
         names = {"f1", *objectives} & set(FIGURES)
         figures = {name: _figure(replicates, name) for name in names}
         draws = objective_draws(points, arms, figures, objectives)
-        if draws is None:
+        pooled = objective_draws(points, arms, figures, objectives, pooled=True)
+        if draws is None or pooled is None:
             return []
         had = [self._seeds(point.configuration) for point in points]
         chosen = further_seeds(
-            draws[1], zone_of(objectives), [len(seeds) for seeds in had], self.search.max_seeds
+            draws[1],
+            pooled[1],
+            zone_of(objectives),
+            [len(seeds) for seeds in had],
+            self.search.max_seeds,
         )
         return [
             (node, _smallest_free(had[arm]))

@@ -56,6 +56,32 @@ def test_draws_are_of_t_with_a_degree_of_freedom_less_than_seeds() -> None:
     assert (np.abs(t_R) <= 4.604).mean() == pytest.approx(0.99, abs=0.004)
 
 
+def test_pooled_draws_have_the_mean_variance_of_a_seed() -> None:
+    """Normal, independent between arms but for the patients they share."""
+    found = made_up()
+    present_AS = found.present.copy()
+    present_AS[2, 3:] = False
+    figure = metric_figure(replace(found, present_AS=present_AS), "f1")
+    draw_RA = joint_draws([figure], pooled=True)[:, :, 0]
+    parts = [figure.interval(arm) for arm in range(ARMS)]
+    mean = np.mean([one.seed_part * one.num_seeds for one in parts])
+    for arm, one in enumerate(parts):
+        expected = one.patient_part + mean / one.num_seeds
+        assert draw_RA[:, arm].var() == pytest.approx(expected, rel=0.05)
+        assert draw_RA[:, arm].mean() == pytest.approx(one.value, abs=0.03 * expected**0.5)
+    patient_RA = joint_draws([figure], pooled=True)[:, :, 0] - draw_RA
+    assert (patient_RA == 0).all()
+    seeds_RA = draw_RA - joint_draws([only_patients(figure)], pooled=True)[:, :, 0]
+    assert np.corrcoef(seeds_RA.T)[np.triu_indices(ARMS, 1)] == pytest.approx(0, abs=0.03)
+
+
+def only_patients(figure):
+    """The figure as if its seeds did not differ."""
+    mean_A1 = np.nanmean(np.where(figure.present_AS, figure.value_AS, np.nan), 1, keepdims=True)
+    moved_RAS = figure.replicate_RAS - figure.value_AS + mean_A1
+    return replace(figure, value_AS=mean_A1 + 0 * figure.value_AS, replicate_RAS=moved_RAS)
+
+
 def test_what_arms_share_cancels_where_they_are_compared() -> None:
     """Also between figures: F1 enters FATE, so their draws go together."""
     found = made_up()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from orchestrator.racing import further_seeds
+from orchestrator.racing import further_seeds, worth
 from trainables.metrics.membership import dominance_shares, memberships
 
 ZONE = np.array([0.02, 0.005])
@@ -33,38 +33,57 @@ def test_dominance_shares_equal_a_double_loop():
 def test_nothing_in_doubt_ends_the_race():
     """Two that trade one objective for the other, and one beaten with seeds enough."""
     draw_RAK = draws((0.3, 0.5), (0.0, 0.6), (-0.2, 0.45))
-    assert further_seeds(draw_RAK, ZONE, [5, 5, 5], 10) == []
+    assert further_seeds(draw_RAK, draw_RAK, ZONE, [5, 5, 5], 10) == []
 
 
 def test_none_is_left_out_before_it_has_seeds_enough():
     draw_RAK = draws((0.3, 0.5), (0.0, 0.6), (-0.2, 0.45))
-    assert further_seeds(draw_RAK, ZONE, [3, 3, 3], 10) == [2]
-    assert further_seeds(draw_RAK, ZONE, [3, 3, 5], 10) == []
+    assert further_seeds(draw_RAK, draw_RAK, ZONE, [3, 3, 3], 10) == [2]
+    assert further_seeds(draw_RAK, draw_RAK, ZONE, [3, 3, 5], 10) == []
 
 
 def test_the_one_in_doubt_and_its_rival_come_first():
     close = draws((0.30, 0.50), (0.275, 0.494), (0.0, 0.6), (-0.5, 0.3), sd=0.004)
     share = dominance_shares(close, ZONE)[0][1]
     assert 0.2 < share < 0.8
-    found = further_seeds(close, ZONE, [3, 3, 3, 3], 10)
-    assert sorted(found) == [0, 1]
-    assert found[0] == 1
+    assert further_seeds(close, close, ZONE, [3, 3, 3, 3], 10) == [1]
+    assert further_seeds(close, close, ZONE, [3, 9, 3, 3], 10) == [0]  # few seeds: more to learn
+    assert further_seeds(close, close, ZONE, [9, 10, 9, 3], 10) == [0]
+
+
+def test_a_quarter_of_those_in_doubt_gets_a_seed_a_round():
+    alike = draws(*[(0.1, 0.5)] * 8, sd=0.05)
+    found = further_seeds(alike, alike, ZONE, [3] * 8, 10)
+    assert len(found) == 2
+    value_A = worth(alike, ZONE, np.full(8, 3))
+    assert found == sorted(range(8), key=lambda arm: -value_A[arm])[:2]
+
+
+def test_worth_by_hand():
+    """Arm 1 is dominated by more than the zone in one draw of four, arm 0 never."""
+    draw_RAK = np.array([[[0.1, 0.5], [0.0, 0.6]]] * 3 + [[[0.1, 0.5], [0.0, 0.4]]])
+    p, q, pair = 0.25, 0.75, 0.25
+    expected = [
+        (0 + 0 + pair * (1 - pair) / 2) / (2 * 3),
+        (p * (1 - p) + q * (1 - q) + 0) / (4 * 5),
+    ]
+    assert worth(draw_RAK, ZONE, np.array([2, 4])) == pytest.approx(expected)
 
 
 def test_no_arm_gets_more_than_the_most():
     close = draws((0.30, 0.50), (0.275, 0.494), sd=0.004)
-    assert further_seeds(close, ZONE, [10, 10], 10) == []
-    assert further_seeds(close, ZONE, [10, 9], 10) == [1]
+    assert further_seeds(close, close, ZONE, [10, 10], 10) == []
+    assert further_seeds(close, close, ZONE, [10, 9], 10) == [1]
 
 
 def test_an_undefined_arm_is_left_alone():
     draw_RAK = draws((0.30, 0.50), (0.275, 0.494), (0.28, 0.494), sd=0.004)
     draw_RAK[3, 2] = np.nan
-    assert 2 not in further_seeds(draw_RAK, ZONE, [3, 3, 3], 10)
+    assert 2 not in further_seeds(draw_RAK, draw_RAK, ZONE, [3, 3, 3], 10)
 
 
 def test_one_arm_alone_is_in_no_doubt():
-    assert further_seeds(draws((0.1, 0.5)), ZONE, [3], 10) == []
+    assert further_seeds(draws((0.1, 0.5)), draws((0.1, 0.5)), ZONE, [3], 10) == []
 
 
 def test_who_gets_seeds_is_who_is_open():
@@ -73,7 +92,7 @@ def test_who_gets_seeds_is_who_is_open():
     for _ in range(20):
         draw_RAK = draws(*rng.normal(0, (0.1, 0.02), (6, 2)), sd=0.02)
         found = memberships(draw_RAK, ZONE, [5] * 6)
-        chosen = further_seeds(draw_RAK, ZONE, [5] * 6, 10)
+        chosen = further_seeds(draw_RAK, draw_RAK, ZONE, [5] * 6, 10)
         by_AA = dominance_shares(draw_RAK, ZONE)[1]
         in_doubt = [arm for arm, one in enumerate(found) if one.state == "open"]
         for arm in chosen:

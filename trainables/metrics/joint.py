@@ -17,6 +17,11 @@ same initialisation and the same batches, so that what arms share cancels where 
 The variance before the chi-square is that of the arm's interval; the draws of one arm by itself
 reach at least as far.
 
+For choosing where a further seed tells most (orchestrator/racing.py) ``pooled`` draws are better:
+seeds_r is normal, independent between arms and figures, with the variance of one seed averaged
+over arms, for of three seeds neither variance nor covariance is known well; and there is no
+chi-square. They are not wide enough to decide anything by.
+
 Shape legend: A arms, S seeds, R replicates, K figures.
 """
 
@@ -32,29 +37,34 @@ from trainables.metrics.figures import Figure
 from trainables.metrics.student_t import chi_square_quantile
 
 # Names of the random streams: a generator is a function of (seed, purpose).
-_SEED_WEIGHTS, _UNIFORM = 3, 4
+_SEED_WEIGHTS, _UNIFORM, _OWN = 3, 4, 5
 
 
-def deviations(figure: Figure, *, seed: int = 0) -> tuple[np.ndarray, list[Interval]]:
+def deviations(
+    figure: Figure, *, seed: int = 0, pooled: bool = False, place: int = 0
+) -> tuple[np.ndarray, list[Interval]]:
     """Draws less the value and without the chi-square (R, A), and each row's interval.
 
-    NaN in rows without a variance: undefined figures.
+    NaN in rows without a variance: undefined figures. ``place``: of the figure among several, for
+    pooled draws are independent between figures.
     """
     num, num_rows, num_seeds = figure.replicate_RAS.shape
     weight_RS = np.random.default_rng([seed, _SEED_WEIGHTS]).standard_normal((num, num_seeds))
+    own_RA = np.random.default_rng([seed, _OWN, place]).standard_normal((num, num_rows))
     draw_RA = np.full((num, num_rows), np.nan)
-    intervals = []
-    for row in range(num_rows):
+    intervals = [figure.variance(row) for row in range(num_rows)]
+    one_seed = [x.seed_part * x.num_seeds for x in intervals if x.seed_part is not None]
+    for row, found in enumerate(intervals):
         on_S: np.ndarray = figure.present_AS[row]
-        found = figure.variance(row)
-        intervals.append(found)
         if found.seed_part is None or found.patient_part is None:
             continue
         patient_R = figure.replicate_RAS[:, row][:, on_S].mean(1)
         centred_R = patient_R - patient_R.mean()
         draw_RA[:, row] = _scaled(centred_R, float(patient_R.std(ddof=1)), found.patient_part)
         count = int(on_S.sum())
-        if count > 1:
+        if pooled and one_seed:
+            draw_RA[:, row] += own_RA[:, row] * math.sqrt(float(np.mean(one_seed)) / count)
+        elif count > 1:
             value_S = figure.value_AS[row, on_S]
             sum_R = weight_RS[:, on_S] @ (value_S - value_S.mean())
             error = float(value_S.std(ddof=1)) * math.sqrt(
@@ -75,13 +85,16 @@ def _scaled(draw_R: np.ndarray, deviation: float, variance: float) -> np.ndarray
     return draw_R * (math.sqrt(variance) / deviation) if deviation > 0 else draw_R * 0.0
 
 
-def joint_draws(figures: Sequence[Figure], *, seed: int = 0) -> np.ndarray:
+def joint_draws(
+    figures: Sequence[Figure], *, seed: int = 0, pooled: bool = False
+) -> np.ndarray:
     """Draws of several figures of the same arms, (R, A, K); NaN where a figure is undefined.
 
     Args:
         figures: K of them, of the same replicates (``metric_figure``, ``fate_figure``); an arm
             that is not determined has draws too, see ``Figure.reason_A``.
         seed: of the draws.
+        pooled: see the module's docstring.
 
     Raises:
         ValueError: no figure, or of other arms or replicates.
@@ -92,10 +105,11 @@ def joint_draws(figures: Sequence[Figure], *, seed: int = 0) -> np.ndarray:
     num = next(iter(shapes))[0]
     uniform_R1 = np.random.default_rng([seed, _UNIFORM]).random((num, 1))
     drawn = []
-    for figure in figures:
-        deviation_RA, intervals = deviations(figure, seed=seed)
-        df_A = np.array([seed_freedom(one) for one in intervals])
-        inflation_RA = np.sqrt(df_A / chi_square_quantile(df_A, uniform_R1))
+    for place, figure in enumerate(figures):
+        deviation_RA, intervals = deviations(figure, seed=seed, pooled=pooled, place=place)
+        if not pooled:
+            df_A = np.array([seed_freedom(one) for one in intervals])
+            deviation_RA = deviation_RA * np.sqrt(df_A / chi_square_quantile(df_A, uniform_R1))
         value_A = np.array([math.nan if x.value is None else x.value for x in intervals])
-        drawn.append(value_A + deviation_RA * inflation_RA)
+        drawn.append(value_A + deviation_RA)
     return np.stack(drawn, axis=-1)

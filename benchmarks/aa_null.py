@@ -10,8 +10,9 @@ many sweeps at least one (arm, control) contrast of one objective is called diff
   that selected them;
 * ``raced, fresh``: max-T for the members on confirmation seeds that selected nothing.
 
-Racing gives arms that are open (trainables/metrics/membership.py) a further seed at a time, up to
-``MOST_SEEDS``. All arms are equal, so dropping one is an error too: ``dropped`` is the share of
+Racing is that of sweeps, orchestrator/racing.py, up to ``MOST_SEEDS``; members and controls are
+then tested on the seeds they have in common. All arms are equal, so dropping one is an error
+too: ``dropped`` is the share of
 sweeps with an arm decided out, ``dropped at once`` the same if 95 % of draws in which it is
 dominated were enough, without zone and without a minimum of seeds.
 
@@ -31,9 +32,10 @@ from pathlib import Path
 
 import numpy as np
 
+from orchestrator.racing import further_seeds
 from trainables.metrics.figures import Figure, fate_figure, metric_figure
 from trainables.metrics.joint import joint_draws
-from trainables.metrics.membership import Membership, dominated_draws, memberships, zone_of
+from trainables.metrics.membership import dominated_draws, memberships, zone_of
 from trainables.metrics.multiplicity import Contrast, max_t
 from trainables.metrics.replicates import Replicates, replicate_metrics
 
@@ -43,8 +45,8 @@ CONTROLS = (1, 2)
 OBJECTIVES = ("f1", "eodd_hardt", "fate_eodd_hardt")
 PROCEDURES = ("alone", "max-T", "raced, alone", "raced, max-T", "raced, fresh")
 
-Rule = Callable[[Sequence[Membership], np.ndarray], np.ndarray]
-"""Memberships and number of seeds of each arm -> which arms get one more seed, bool (A,)."""
+Rule = Callable[[np.ndarray, np.ndarray, np.ndarray], list[int]]
+"""Draws, pooled draws and number of seeds of each arm -> which arms get one more seed."""
 
 
 def _coverage():
@@ -60,10 +62,10 @@ def _coverage():
     return sys.modules[name]
 
 
-def open_arms(found: Sequence[Membership], num_seeds_A: np.ndarray) -> np.ndarray:
-    """Every arm whose membership is open, up to MOST_SEEDS."""
-    open_A = np.array([one.state == "open" for one in found])
-    return open_A & (num_seeds_A < MOST_SEEDS)
+def racing(draw_RAK: np.ndarray, pooled_RAK: np.ndarray, num_seeds_A: np.ndarray) -> list[int]:
+    """As sweeps race."""
+    zone_K = zone_of(["fate_eodd_hardt", "f1"])
+    return further_seeds(draw_RAK, pooled_RAK, zone_K, num_seeds_A, MOST_SEEDS)
 
 
 def figure(replicates: Replicates, objective: str) -> Figure:
@@ -89,14 +91,16 @@ def race(replicates: Replicates, start: int, rule: Rule) -> tuple[dict[int, int]
     zone_K = zone_of(["fate_eodd_hardt", "f1"])
     while True:
         current = restrict(replicates, seeds_of)
-        draw_RAK = joint_draws([figure(current, name) for name in ("fate_eodd_hardt", "f1")])
+        figures = [figure(current, name) for name in ("fate_eodd_hardt", "f1")]
+        draw_RAK = joint_draws(figures)[:, FIRST_ARM:]
+        pooled_RAK = joint_draws(figures, pooled=True)[:, FIRST_ARM:]
         num_seeds_A = np.array([seeds_of[arm] for arm in arms])
-        found = memberships(draw_RAK[:, FIRST_ARM:], zone_K, num_seeds_A)
-        more_A = rule(found, num_seeds_A)
-        if not more_A.any():
+        found = memberships(draw_RAK, zone_K, num_seeds_A)
+        more = rule(draw_RAK, pooled_RAK, num_seeds_A)
+        if not more:
             break
-        for arm, more in zip(arms, more_A, strict=True):
-            seeds_of[arm] += int(more)
+        for arm in more:
+            seeds_of[FIRST_ARM + arm] += 1
     point_1AK = np.stack(
         [
             [figure(current, name).interval(arm).value for name in ("fate_eodd_hardt", "f1")]
@@ -121,7 +125,7 @@ def calls(tested: Sequence[Contrast]) -> tuple[bool, bool]:
     )
 
 
-def sweep(replicates: Replicates, start: int, rule: Rule = open_arms) -> Counter:
+def sweep(replicates: Replicates, start: int, rule: Rule = racing) -> Counter:
     """What one sweep that starts with so many seeds, and confirms with as many, calls different.
 
     Keys are (objective, procedure), "dropped" and "dropped at once".
@@ -155,7 +159,7 @@ def family_errors(
     num_sweeps: int,
     num_replicates: int,
     *,
-    rule: Rule = open_arms,
+    rule: Rule = racing,
     seed: int = 0,
 ) -> dict[int, Counter]:
     """For each number of first seeds, in how many sweeps each procedure called something."""

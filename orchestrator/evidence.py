@@ -6,6 +6,7 @@ Shape legend: N images of one split, A arms, S seeds.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,7 @@ class Evidence:
         self.split = split
         self._predictions: dict[str, np.ndarray] = {}
         self._floors: dict[tuple[str, ...], PermutationFloor] = {}
+        self._replicates: dict[tuple[int, int, int], dict[str, Replicates]] = {}
 
     def prediction_N(self, key: str) -> np.ndarray:
         """Predicted class of each image.
@@ -92,14 +94,18 @@ class Evidence:
         num_replicates: int = REPLICATES,
         seed: int = 0,
         min_support: int = 1,
+        keep: bool = False,
     ) -> Replicates:
         """F1 and gaps of arms and seeds with patients resampled, the same draws for all.
 
-        None stands for a seed that an arm does not have.
+        None stands for a seed that an arm does not have. ``keep``: what is computed for a node is
+        kept, for one who asks again with more nodes.
 
         Raises:
             StoreError: predictions of a node cannot be read.
         """
+        if keep:
+            return self._kept(keys_AS, num_replicates, seed, min_support)
         nothing_N = np.zeros(len(self.images.label_N), dtype=np.int16)
         prediction_ASN = np.stack(
             [
@@ -118,6 +124,36 @@ class Evidence:
             seed=seed,
             min_support=min_support,
             present_AS=np.array([[key is not None for key in keys] for keys in keys_AS]),
+        )
+
+    def _kept(
+        self,
+        keys_AS: Sequence[Sequence[str | None]],
+        num_replicates: int,
+        seed: int,
+        min_support: int,
+    ) -> Replicates:
+        """The same node by node: draws do not depend on which arms are asked for together."""
+        kept = self._replicates.setdefault((num_replicates, seed, min_support), {})
+        wanted = dict.fromkeys(key for keys in keys_AS for key in keys if key is not None)
+        for new in wanted:
+            if new not in kept:
+                kept[new] = self.replicates(
+                    [[new]], num_replicates=num_replicates, seed=seed, min_support=min_support
+                )
+        example = kept[next(iter(wanted))]
+        shape = (len(keys_AS), len(keys_AS[0]))
+        value = {name: np.full(shape, np.nan) for name in example.value_AS}
+        replicate = {name: np.full((num_replicates, *shape), np.nan) for name in value}
+        for arm, column in np.ndindex(shape):
+            key = keys_AS[arm][column]
+            if key is not None:
+                for name in value:
+                    value[name][arm, column] = kept[key].value_AS[name][0, 0]
+                    replicate[name][:, arm, column] = kept[key].replicate_RAS[name][:, 0, 0]
+        present_AS = np.array([[key is not None for key in keys] for keys in keys_AS])
+        return replace(
+            example, value_AS=value, replicate_RAS=replicate, present_AS=present_AS
         )
 
     def floor(self, keys_S: Sequence[str]) -> PermutationFloor:

@@ -15,22 +15,14 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from orchestrator.arms import arms_of, objective_draws
-from orchestrator.evidence import Evidence
 from orchestrator.front import Front, build_front
-from orchestrator.judge import num_replicates
-from orchestrator.judgement import FIGURES
 from orchestrator.racing import further_seeds
 from orchestrator.records import Ledger
+from orchestrator.standings import Standings
 from orchestrator.tree import Node, Tree
 from search_spaces.sweep_spec import CONFIRMATION, SweepSpec
-from trainables.errors import UserError
-from trainables.metrics.figures import Figure, fate_figure, metric_figure
 from trainables.metrics.membership import zone_of
-from trainables.metrics.replicates import Replicates
 
-REPLICATES = 500
-"""Of patients, a round: shares of draws are known to about 1 %."""
 MAX_ARMS_A_LINE = 60
 """Of a ledger line, which must stay under 4 KB."""
 
@@ -46,7 +38,7 @@ class FurtherSeeds:
         tree: is extended.
         ledger: decisions are appended.
         records: key -> record, as they are at each step.
-        evidence: opens the stored predictions of validation; needed for racing only.
+        standings: draws of the configurations; needed for racing only.
     """
 
     def __init__(
@@ -55,15 +47,13 @@ class FurtherSeeds:
         tree: Tree,
         ledger: Ledger,
         records: Mapping[str, Mapping[str, Any]],
-        evidence: Callable[[], Evidence] | None,
+        standings: Standings,
     ) -> None:
         self.spec, self.search, self.tree = spec, spec.search, tree
         self.ledger, self.records = ledger, records
-        self._open_evidence = evidence
-        self._evidence: Evidence | None = None
+        self.standings = standings
         self._round = 0
         self._settled: frozenset[str] = frozenset()
-        self._problem: str | None = None
 
     def restore(self) -> None:
         """Extend the tree by what was decided before; what lies outside the space is left out."""
@@ -127,48 +117,24 @@ class FurtherSeeds:
         return True
 
     def _wanted(self, front: Front) -> list[Addition]:
-        """The arms that get one more seed by the rule, most in doubt first."""
+        """The arms that get one more seed by the rule, those where it tells most first."""
         found = [member.aggregate for member in (*front.members, *front.dominated)]
-        points = [point for point in found if front.is_feasible(point)]
-        evidence = self._predictions()
-        if evidence is None or not points:
+        standing = self.standings.of([point for point in found if front.is_feasible(point)])
+        if standing is None:
             return []
-        missing = evidence.missing(arms_of(points, self.records).keys).keys()
-        points = [point for point in points if not missing & set(point.keys)]
-        arms = arms_of(points, self.records)
-        if not points or missing & set(arms.reference):
-            self._problem = f"no racing: predictions of {len(missing)} nodes cannot be read"
-            return []
-        num = min(REPLICATES, num_replicates(len(arms.keys_AS), len(arms.seeds)))
-        replicates = evidence.replicates(arms.keys_AS, num_replicates=num)
-        objectives = self.search.resolved_objectives
-        names = {"f1", *objectives} & set(FIGURES)
-        figures = {name: _figure(replicates, name) for name in names}
-        draws = objective_draws(points, arms, figures, objectives)
-        pooled = objective_draws(points, arms, figures, objectives, pooled=True)
-        if draws is None or pooled is None:
-            return []
-        had = [self._seeds(point.configuration) for point in points]
+        had = [self._seeds(point.configuration) for point in standing.points]
         chosen = further_seeds(
-            draws[1],
-            pooled[1],
-            zone_of(objectives),
+            standing.draw_RAK,
+            standing.pooled_RAK,
+            zone_of(self.search.resolved_objectives),
             [len(seeds) for seeds in had],
             self.search.max_seeds,
         )
         return [
             (node, _smallest_free(had[arm]))
             for arm in chosen
-            if (node := self.tree.example(points[arm].configuration)) is not None
+            if (node := self.tree.example(standing.points[arm].configuration)) is not None
         ]
-
-    def _predictions(self) -> Evidence | None:
-        if self._evidence is None and self._open_evidence is not None:
-            try:
-                self._evidence = self._open_evidence()
-            except UserError as error:
-                self._problem = f"no racing: {error}"
-        return self._evidence
 
     def _seeds(self, configuration: str) -> set[int]:
         """Selection seeds that a configuration was given, failed ones too."""
@@ -215,12 +181,6 @@ class FurtherSeeds:
         for node, seed in additions:
             trial_tree.again(node, seed)
         return sum(key not in self.tree.nodes and not has(key) for key in trial_tree.nodes)
-
-
-def _figure(replicates: Replicates, name: str) -> Figure:
-    if name.startswith("fate_"):
-        return fate_figure(replicates, name.removeprefix("fate_"), 0)
-    return metric_figure(replicates, name)
 
 
 def _smallest_free(seeds: set[int]) -> int:

@@ -84,10 +84,14 @@ class Proposer(Protocol):
 
 
 class GridProposer:
-    """Every configuration of a finite space, once, in the order of the space."""
+    """Every configuration of a finite space, once, in the order of the space; where chains may be
+    stopped, all of one iteration before all of two.
+    """
 
     def __init__(self, spec: SweepSpec) -> None:
         self._rest = list(grid(spec))
+        if spec.search.stop_at is not None:
+            self._rest.sort(key=lambda entry: entry[1].n)
         self._number = 0
 
     def restore(self, proposals: list[Proposal], known: Known) -> None:

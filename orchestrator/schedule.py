@@ -21,6 +21,8 @@ from orchestrator.evidence import Evidence
 from orchestrator.further_seeds import FurtherSeeds
 from orchestrator.proposals import Measured, Proposal, Proposer, in_space
 from orchestrator.records import Ledger, compact, project
+from orchestrator.standings import Standings
+from orchestrator.stopping import Stopping
 from orchestrator.tree import Configuration, Node, Tree
 from search_spaces.sweep_spec import SweepSpec
 from trainables.errors import UserError
@@ -99,7 +101,12 @@ class Schedule:
         self.stopping: str | None = None
         self._configurations: dict[str, tuple[Configuration, list[str]]] = {}
         self._pending: dict[str, tuple[Configuration, list[str]]] = {}
-        self._further = FurtherSeeds(spec, self.tree, ledger, self.records, evidence)
+        standings = Standings(evidence, self.records, spec.search.resolved_objectives)
+        self._further = FurtherSeeds(spec, self.tree, ledger, self.records, standings)
+        self.stopping_chains = Stopping(
+            spec, self.tree, ledger, self.records, standings,
+            is_started=lambda key: key in self.started,
+        )  # fmt: skip
         self._restore()
 
     def _restore(self) -> None:
@@ -208,15 +215,23 @@ class Schedule:
         return trials is not None and self.num_computed + len(self.running) >= trials
 
     def _ready(self) -> Node | None:
-        best = None
-        for node in self.tree.nodes.values():
-            if node.key in self.settled or node.key in self.running:
-                continue
-            if any(self.settled.get(parent) != "done" for parent in node.parents):
-                continue
-            if best is None or node.height > best.height:
-                best = node
-        return best
+        ready = [
+            node
+            for node in self.tree.nodes.values()
+            if node.key not in self.settled
+            and node.key not in self.running
+            and all(self.settled.get(parent) == "done" for parent in node.parents)
+        ]
+        if not self.stopping_chains.is_on:
+            return max(ready, key=lambda node: node.height, default=None)
+        ready.sort(key=lambda node: (node.trial.n, -node.height))
+        to_come = [
+            node.trial.n
+            for key, node in self.tree.nodes.items()
+            if key not in self.settled and not self.blocked(key)
+        ]
+        lowest = min(to_come, default=0)
+        return next((n for n in ready if self.stopping_chains.state(n, lowest) == "go"), None)
 
     def _hand_out(self, node: Node) -> Attempt:
         attempt = Attempt(node, uuid.uuid4().hex[:12])
@@ -301,15 +316,21 @@ class Schedule:
 
     @property
     def num_open(self) -> int:
-        """Nodes of the tree that are neither settled nor cut off by a failed ancestor."""
+        """Nodes of the tree that are neither settled nor cut off."""
         return sum(key not in self.settled and not self.blocked(key) for key in self.tree.nodes)
 
     def blocked(self, key: str) -> bool:
-        """Whether a failed ancestor keeps the node from ever running."""
-        return any(
+        """Whether the node never runs: an ancestor failed, or its chain was stopped."""
+        return self.stopping_chains.is_stopped(self.tree.nodes[key]) or any(
             self.settled.get(parent) == "failed" or self.blocked(parent)
             for parent in self.tree.nodes[key].parents
         )
+
+    @property
+    def num_stopped(self) -> int:
+        """Nodes that are not run because their chain was stopped."""
+        stopped = self.stopping_chains.is_stopped
+        return sum(key not in self.settled and stopped(n) for key, n in self.tree.nodes.items())
 
     def succeeded(self, key: str, result: dict[str, Any], execution: dict[str, Any]) -> None:
         """Take in a finished node."""

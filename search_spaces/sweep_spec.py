@@ -62,6 +62,13 @@ class Search(Spec):
         description="of any group against the reference, relative; above it a configuration is "
         "measured and shown but is no member of the front; null: no limit",
     )
+    stop_at: float | None = Field(
+        None,
+        gt=0.5,
+        le=1,
+        description="a chain is not continued when it is dominated in this share of redraws "
+        "(0.95, say); null: every chain runs to its end",
+    )
     racing: bool = Field(
         False,
         description="further seeds, one at a time, for configurations whose place on the front is "
@@ -89,9 +96,10 @@ class Search(Spec):
         if len(set(self.objectives)) < len(self.objectives):
             raise ValueError(f"objectives must be distinct but got {list(self.objectives)}")
         undrawn = [name for name in self.objectives if name in UNDRAWN]
-        if self.racing and (undrawn or self.mode == "paper"):
+        asks = "racing" if self.racing else "stop_at" if self.stop_at is not None else None
+        if asks and (undrawn or self.mode == "paper"):
             what = f"objective {undrawn[0]!r}" if undrawn else "mode 'paper'"
-            raise ValueError(f"racing asks how sure a front is, and {what} has no redraws yet")
+            raise ValueError(f"{asks} asks how sure a front is, and {what} has no redraws yet")
         if "fate_eodd" in self.objectives and self.mode != "paper":
             raise ValueError(
                 "objective 'fate_eodd' lets gaps of opposite sign cancel: it needs mode 'paper'; "

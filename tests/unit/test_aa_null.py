@@ -40,7 +40,7 @@ def test_racing_gives_open_arms_seeds_until_the_most(aa_null) -> None:
         *coverage.draw(coverage.BALANCED, 10, np.random.default_rng(0), num_arms=9),
         num_classes=6, num_groups=2, num_replicates=100,
     )  # fmt: skip
-    seeds_of, members, _ = aa_null.race(replicates, 3, aa_null.open_arms)
+    seeds_of, members, _ = aa_null.race(replicates, 3, aa_null.racing)
     assert max(seeds_of.values()) == aa_null.MOST_SEEDS
     assert members
     still = aa_null.race(replicates, 3, lambda found, num: np.zeros(len(num), bool))

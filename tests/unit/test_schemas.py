@@ -159,6 +159,9 @@ def test_the_other_events(tmp_path):
     ledger.append("held", **Proposal(9, {"n": 1}, arm, "random").event())
     compared = {"random": root.node.key}
     ledger.append("compared", key=root.node.key, compares_with=compared)
+    ledger.append(
+        "stopped", configuration="a", n=1, dominated=0.97, mostly_by="b", mostly_by_share=0.5
+    )
     ledger.append("raced", round=1, seeds={root.node.configuration: 3})
     ledger.append("confirmed", configuration=root.node.configuration, seeds=[10_000, 10_001])
     ledger.append("test_opened", keys=[root.node.key])

@@ -62,22 +62,26 @@ def dominated_draws(draw_RAK: np.ndarray, zone_K: np.ndarray | float = 0.0) -> n
 
 
 def dominance_shares(
-    draw_RAK: np.ndarray, zone_K: np.ndarray | float = 0.0
+    draw_RAK: np.ndarray,
+    zone_K: np.ndarray | float = 0.0,
+    by: Sequence[int] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Share of draws in which an arm is dominated by more than the zone: by some arm (A,), and in
-    column b of row a by arm a alone (A, A).
+    column b of row a by arm a alone (A, A). ``by``: the arms that may dominate; None: all.
     """
-    dominated_RA, by_AA = _dominators(draw_RAK, zone_K)
+    dominated_RA, by_AA = _dominators(draw_RAK, zone_K, by)
     return dominated_RA.mean(0), by_AA
 
 
-def _dominators(draw_RAK: np.ndarray, zone_K: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
+def _dominators(
+    draw_RAK: np.ndarray, zone_K: np.ndarray | float, by: Sequence[int] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """``dominated_draws``, and the share of draws in which arm a dominates arm b, (A, A)."""
     moved_RAK = draw_RAK + zone_K
     num_arms = draw_RAK.shape[1]
     found_RA = np.zeros(draw_RAK.shape[:2], dtype=bool)
     share_AA = np.zeros((num_arms, num_arms))
-    for arm in range(num_arms):
+    for arm in range(num_arms) if by is None else by:
         other_R1K = draw_RAK[:, arm, None]
         beats_RA = (other_R1K >= moved_RAK).all(-1) & (other_R1K > moved_RAK).any(-1)
         found_RA |= beats_RA

@@ -1,0 +1,99 @@
+"""Early stopping replayed on a recorded sweep: how many rounds it saves, and whether it keeps the
+front.
+
+The sweep's own schedule is run again with ``search.stop_at``; each node that it hands out is
+answered from the record, each decision is made from the stored predictions of what was handed out
+by then. A round is one treated node (a pruning and its fine-tuning).
+
+    python benchmarks/stopping.py DIR [--levels 0.8 0.9 0.95] [--workers 8]
+
+DIR: a finished grid with its store and validation predictions.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from orchestrator.evidence import open_evidence
+from orchestrator.front import build_front
+from orchestrator.manifest import read_manifest, read_sweep
+from orchestrator.merge_nodes import open_store
+from orchestrator.records import Ledger, load_records
+from orchestrator.schedule import Attempt, Budget, Schedule
+from orchestrator.searcher import make_proposer
+from search_spaces.sweep_spec import SweepSpec
+from trainables.store import Store
+from trainables.trial_spec import DataIdentity
+
+Records = Mapping[str, Mapping[str, Any]]
+
+
+def replay(
+    folder: Path, spec: SweepSpec, manifest: Mapping[str, Any], records: Records, workers: int
+) -> Schedule:
+    """The schedule of the sweep when it has come to its end, answered from the record."""
+    recorded = open_store(folder, manifest)
+    with tempfile.TemporaryDirectory() as scratch:
+        ledger = Ledger(Path(scratch)).open()
+        schedule = Schedule(
+            spec,
+            DataIdentity(manifest["data"]["fingerprint"], manifest["data"]["group_digest"]),
+            manifest["device"],
+            ledger,
+            Store(f"{scratch}/store"),  # empty: nothing is known before it is handed out
+            make_proposer(spec),
+            Budget(),
+            measure_stored=lambda key: {},
+            evidence=lambda: open_evidence(folder, manifest, recorded, records),
+        )
+        at_work: list[Attempt] = []
+        while True:
+            while len(at_work) < workers and isinstance(step := schedule.next(), Attempt):
+                at_work.append(step)
+            if not at_work:
+                break
+            key = at_work.pop(0).node.key
+            schedule.succeeded(key, records[key]["result"], records[key]["execution"])
+        ledger.close()
+        return schedule
+
+
+def members(records: Records, spec: SweepSpec) -> set[str]:
+    """Labels of the front."""
+    search = spec.search
+    front = build_front(records, search.resolved_objectives, max_f1_loss=search.max_f1_loss)
+    return {member.aggregate.trial["label"] for member in front.members}
+
+
+def rounds(records: Records) -> int:
+    """Treated nodes."""
+    return sum(record["trial"]["role"] == "treatment" for record in records.values())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--levels", type=float, nargs="+", default=[0.8, 0.9, 0.95])
+    parser.add_argument("--workers", type=int, default=8)
+    options = parser.parse_args()
+    manifest, spec = read_manifest(options.folder), read_sweep(options.folder)
+    records = load_records(options.folder)
+    whole = members(records, spec)
+    print("| stop_at | rounds run | of | share | members kept | of | members that are new |")
+    print("|---|---|---|---|---|---|---|")
+    for level in options.levels:
+        search = spec.search.model_copy(update={"stop_at": level})
+        changed = spec.model_copy(update={"search": search})
+        found = replay(options.folder, changed, manifest, records, options.workers).records
+        kept = members(found, spec)
+        print(
+            f"| {level:g} | {rounds(found)} | {rounds(records)} | "
+            f"{rounds(found) / rounds(records):.2f} | {len(kept & whole)} | {len(whole)} | "
+            f"{len(kept - whole)} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

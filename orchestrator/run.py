@@ -119,6 +119,7 @@ def run_space(options: RunOptions) -> dict[str, Any]:
         "num_done": states["done"],
         "num_failed": states["failed"],
         "num_blocked": len(outcome.blocked),
+        "num_stopped": outcome.num_stopped,
         "num_computed_now": outcome.num_computed_now,
         "num_cached": sum(bool(r.get("execution", {}).get("cached")) for r in records.values()),
         "stopped": outcome.stopped,
@@ -217,6 +218,11 @@ def render_run(document: dict[str, Any]) -> Group:
         + (
             f", {document['num_blocked']} cannot run because a trial before them failed"
             if document["num_blocked"]
+            else ""
+        )
+        + (
+            f", {document['num_stopped']} not run because their chains cannot reach the front"
+            if document["num_stopped"]
             else ""
         ),
         *(f"  failed: {line}" for line in document["errors"]),

@@ -327,6 +327,12 @@ class Schedule:
         )
 
     @property
+    def cut_off(self) -> list[str]:
+        """Keys that never run because an ancestor failed."""
+        stopped = self.stopping_chains.is_stopped
+        return [k for k, node in self.tree.nodes.items() if self.blocked(k) and not stopped(node)]
+
+    @property
     def num_stopped(self) -> int:
         """Nodes that are not run because their chain was stopped."""
         stopped = self.stopping_chains.is_stopped

@@ -104,6 +104,7 @@ class Outcome:
     stopped: str | None = None
     seconds: float = 0.0
     blocked: list[str] = field(default_factory=list)
+    num_stopped: int = 0
 
 
 def run_sweep(
@@ -171,7 +172,8 @@ def run_sweep(
             num_computed_now=schedule.num_computed - computed,
             stopped=schedule.stopping,
             seconds=time.monotonic() - begun,
-            blocked=[key for key in schedule.tree.nodes if schedule.blocked(key)],
+            blocked=schedule.cut_off,
+            num_stopped=schedule.num_stopped,
         )
     except KeyboardInterrupt:
         ledger.append("interrupted")

@@ -238,6 +238,9 @@ def tables(
     published: Annotated[
         str, typer.Option(help="Published rows: match, all (also of other data), or none.")
     ] = "match",
+    seeds: Annotated[
+        str, typer.Option(help="selection, or fresh: those that confirmed the front's members.")
+    ] = "selection",
     intervals: Annotated[
         str, typer.Option(help="patients (and seeds, with floors), or seeds alone.")
     ] = "patients",
@@ -250,7 +253,7 @@ def tables(
 
         options = TableOptions(
             format=format, style=style, split=split, mode=mode, reference=reference,
-            published=published, intervals=intervals,
+            published=published, seeds=seeds, intervals=intervals,
         )  # fmt: skip
         emit(make_tables(folder, options, to), json, render_tables)
 

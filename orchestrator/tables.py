@@ -40,6 +40,7 @@ from orchestrator.tables_rows import (
     replace_metrics,
     select,
 )
+from search_spaces.sweep_spec import CONFIRMATION
 from trainables.errors import UserError
 from trainables.metrics.fairness import Mode, check_mode
 from trainables.metrics.uncertainty import Interval
@@ -51,6 +52,7 @@ CHOICES = {
     "--mode": ("corrected", "paper"),
     "--reference": ("vanilla", "own"),
     "--published": ("match", "all", "none"),
+    "--seeds": ("selection", "fresh"),
     "--intervals": ("patients", "seeds"),
 }
 
@@ -65,6 +67,7 @@ class TableOptions:
     mode: str | None = None  # the sweep's own
     reference: str = "vanilla"
     published: str = "match"
+    seeds: str = "selection"  # or "fresh": of the members of a confirmed front and their controls
     intervals: str = "patients"  # seeds and patients crossed; "seeds": how much training varies
 
     def check(self) -> None:
@@ -113,7 +116,14 @@ def make_tables(
         store = open_store(folder, manifest)
         records = _remeasured(records, validation_figures(records, store, manifest["data"], mode))
     compared = against(records, options.reference)
+    compared = {
+        key: record
+        for key, record in compared.items()
+        if (record["trial"]["seed"] >= CONFIRMATION) == (options.seeds == "fresh")
+    }
     points, seeds, incomplete = select(compared)
+    if not points and options.seeds == "fresh":
+        raise UserError(f"no table of {folder}: nothing was confirmed by fresh seeds")
     if not points:
         raise UserError(f"no table of {folder}: no configuration is done with its reference")
     problems: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ import pytest
 from sweep_runs import assert_each_node_once, results, wait_gone, write_space
 
 from orchestrator.records import load_records, read_events
+from orchestrator.tables import TableOptions, make_tables
 from search_spaces.sweep_spec import CONFIRMATION
 
 SEARCH = {
@@ -40,8 +41,9 @@ def killed(cli, place, space):
         driver = cli.start(space, folder, "--workers", "2")
         driver.wait_for(event, 1)
         driver.signal(signal.SIGKILL)
-        wait_gone(driver.look(), 60)
-    return folder, *cli.run(space, folder, "--workers", "2")
+    ended = cli.run(space, folder, "--workers", "2")
+    wait_gone([p for driver in cli.drivers for p in driver.seen.values()], 60)
+    return folder, *ended
 
 
 def decisions(folder):
@@ -78,6 +80,18 @@ def test_nothing_beyond_the_rules_was_run(whole):
     assert bool(stopped) == bool(document["num_stopped"])
 
 
+def test_tables_show_one_kind_of_seeds(whole):
+    folder = whole[0]
+    front = json.loads((folder / "front.json").read_text())
+    members = {member["configuration"] for member in front["members"]}
+    fresh = make_tables(folder, TableOptions(seeds="fresh", published="none"))
+    assert fresh["seeds"] == [CONFIRMATION]
+    assert members <= {row["configuration"] for row in fresh["rows"]}
+    plain = make_tables(folder, TableOptions(published="none"))
+    assert max(plain["seeds"]) < CONFIRMATION
+
+
+@pytest.mark.slow
 def test_killed_in_race_and_confirmation_it_ends_the_same(whole, killed):
     assert killed[1] == 0
     assert decisions(killed[0]) == decisions(whole[0])

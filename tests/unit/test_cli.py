@@ -45,7 +45,7 @@ VERBS = {
     ],
     "tables": [
         "FOLDER", "--format", "--style", "--split", "--mode", "--reference", "--published",
-        "--intervals", "--to", "--json",
+        "--seeds", "--intervals", "--to", "--json",
     ],
     "audit": ["TABLE", "--json"],
     "trial": ["SPEC", "--store", "--device", "--json"],

@@ -67,15 +67,12 @@ def _floor(document: Document) -> list[str]:
         "that it shows as much (groups permuted among patients of the same classes); a gap less "
         "its floor is no estimate of the gap, the debiased one is in the CSV"
     ]
-    found = [
-        row["gaps"]["eodd_hardt"]["detectable"]
-        for row in document["rows"]
-        if row["gaps"]["eodd_hardt"]["detectable"] is not None
-    ]
-    if found:
+    known = [row for row in document["rows"] if row["gaps"]["eodd_hardt"]["detectable"] is not None]
+    of = next((row for row in known if row["tag"] == "reference"), next(iter(known), None))
+    if of is not None:
         notes.append(
-            f"a difference of TPR below {min(found):.2f} in every class cannot be shown by this "
-            "split (80 % power, Eodd after Hardt)"
+            f"a difference of TPR below {of['gaps']['eodd_hardt']['detectable']:.2f} in every class "
+            f"cannot be shown by this split (80 % power, Eodd after Hardt, {of['configuration']})"
         )
     return notes
 

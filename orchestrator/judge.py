@@ -25,7 +25,13 @@ from orchestrator.objectives import maximised
 from orchestrator.pareto import hypervolume
 from trainables.errors import UserError
 from trainables.metrics.crossed import MIN_SEEDS
-from trainables.metrics.figures import Figure, contrast_figure, fate_figure, metric_figure
+from trainables.metrics.figures import (
+    Figure,
+    contrast_figure,
+    fate_figure,
+    metric_figure,
+    worst_group_figure,
+)
 from trainables.metrics.floor import DETECTABLE
 from trainables.metrics.membership import (
     Membership,
@@ -138,6 +144,12 @@ class _Judging:
         self.figures: dict[str, Figure] = {
             name: metric_figure(replicates, name) for name in ("f1", *GAPS)
         }
+        self.figures["f1_worst_group"] = worst_group_figure(replicates)
+        self.scores = {
+            name: metric_figure(replicates, name)
+            for name in replicates.value_AS
+            if name not in self.figures
+        }
         floors = evidence.floor(arms.reference).gaps
         for gap in GAPS:
             self.figures[f"fate_{gap}"] = fate_figure(
@@ -226,6 +238,7 @@ class _Judging:
         }
         return Judged(
             intervals,
+            {name: figure.interval(row) for name, figure in self.scores.items()},
             changes,
             beside,
             places.get(point.configuration),

@@ -17,7 +17,7 @@ from trainables.metrics.uncertainty import Interval
 from trainables.metrics.verdict import Verdict
 
 FATES = tuple(f"fate_{gap}" for gap in GAPS)
-FIGURES = ("f1", *GAPS, *FATES)
+FIGURES = ("f1", "f1_worst_group", *GAPS, *FATES)
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Judged:
 
     Attributes:
         intervals: of each of ``FIGURES``.
+        scores: of ``precision``, ``recall`` and their and F1's ``_diff`` between groups, and of
+            each score of each group, ``precision_of_0``.
         changes: of each gap less that of the FATE reference.
         gaps: what stands beside each gap.
         membership: None where an objective has no draws.
@@ -42,6 +44,7 @@ class Judged:
     """
 
     intervals: Mapping[str, Interval]
+    scores: Mapping[str, Interval]
     changes: Mapping[str, Interval]
     gaps: Mapping[str, Beside]
     membership: Membership | None = None

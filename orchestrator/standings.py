@@ -18,7 +18,7 @@ from orchestrator.evidence import Evidence
 from orchestrator.judge import num_replicates
 from orchestrator.judgement import FIGURES
 from trainables.errors import UserError
-from trainables.metrics.figures import Figure, fate_figure, metric_figure
+from trainables.metrics.figures import Figure, fate_figure, metric_figure, worst_group_figure
 from trainables.metrics.replicates import Replicates
 
 REPLICATES = 500
@@ -85,4 +85,6 @@ class Standings:
 def _figure(replicates: Replicates, name: str) -> Figure:
     if name.startswith("fate_"):
         return fate_figure(replicates, name.removeprefix("fate_"), 0)
+    if name == "f1_worst_group":
+        return worst_group_figure(replicates)
     return metric_figure(replicates, name)

@@ -19,7 +19,7 @@ from orchestrator.judge import judge
 from orchestrator.judgement import Judged, Judgement
 from orchestrator.manifest import read_manifest, read_sweep
 from orchestrator.merge_nodes import open_store
-from orchestrator.published import AVG, Block, read_blocks
+from orchestrator.published import AVG, DIFF, Block, read_blocks
 from orchestrator.published_match import document as published_document
 from orchestrator.published_match import matching
 from orchestrator.records import is_running, load_records, read_events
@@ -242,6 +242,7 @@ def _row(
         backbone=manifest["backbone"]["name"],
         blocks=blocks,
     )
+    groups: Sequence[str] = manifest["data"]["groups"]
     return {
         "configuration": row.label,
         "configuration_key": row.point.configuration,
@@ -259,7 +260,7 @@ def _row(
         "better_served_group": row.better_served_group,
         "lines": {
             line: {
-                name: _figure(figure, judged if (line, name) == (AVG, "f1") else None, name)
+                name: _figure(figure, None, name) | _score_ends(judged, groups, line, name)
                 for name, figure in scores.items()
             }
             for line, scores in row.lines.items()
@@ -301,6 +302,18 @@ def _figure(figure: Figure, judged: Judged | None, name: str) -> dict[str, Any]:
     if judged is not None:
         shown |= _ends(judged.intervals[name])
     return shown
+
+
+def _score_ends(
+    judged: Judged | None, groups: Sequence[str], line: str, name: str
+) -> dict[str, float | None]:
+    """Of precision, recall or F1 on the line of a group, ``Avg`` or ``Diff``."""
+    if judged is None:
+        return {}
+    if line == AVG:
+        return _ends(judged.intervals["f1"] if name == "f1" else judged.scores[name])
+    of = f"{name}_diff" if line == DIFF else f"{name}_of_{groups.index(line)}"
+    return _ends(judged.scores[of]) if of in judged.scores else {"low": None, "high": None}
 
 
 def _ends(interval: Interval) -> dict[str, float | None]:

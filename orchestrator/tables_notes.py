@@ -41,9 +41,8 @@ def _seeds(document: Document) -> str:
     level = f"{100 * document['confidence']:g} %"
     if document["intervals"] == "seeds and patients":
         return (
-            f"Avg F1, gaps and FATE: mean ± half width of the {level} interval over {num} seeds "
-            "and patients, crossed (contracts: saying how sure); everything else ± that over "
-            "seeds alone, which says how much training varies"
+            f"mean ± half width of the {level} interval over {num} seeds and patients, crossed "
+            "(contracts: saying how sure); ties are of the seeds alone"
         )
     return (
         f"mean ± half width of the {level} t interval over {num} seeds; patients are not "
@@ -67,12 +66,14 @@ def _floor(document: Document) -> list[str]:
         "that it shows as much (groups permuted among patients of the same classes); a gap less "
         "its floor is no estimate of the gap, the debiased one is in the CSV"
     ]
-    known = [row for row in document["rows"] if row["gaps"]["eodd_hardt"]["detectable"] is not None]
-    of = next((row for row in known if row["tag"] == "reference"), next(iter(known), None))
-    if of is not None:
+    rows = sorted(document["rows"], key=lambda row: row["tag"] != "reference")
+    least = [(row["gaps"]["eodd_hardt"]["detectable"], row["configuration"]) for row in rows]
+    known = [(value, name) for value, name in least if value is not None]
+    if known:
+        value, name = known[0]
         notes.append(
-            f"a difference of TPR below {of['gaps']['eodd_hardt']['detectable']:.2f} in every class "
-            f"cannot be shown by this split (80 % power, Eodd after Hardt, {of['configuration']})"
+            f"a difference of TPR below {value:.2f} in every class cannot be shown by this split "
+            f"(80 % power, Eodd after Hardt, {name})"
         )
     return notes
 

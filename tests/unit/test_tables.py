@@ -140,7 +140,14 @@ def test_intervals_over_patients_and_floors_stand_beside_the_gaps(real):
         floor = evidence.floor(row["keys"]).gaps["eodd_hardt"]
         assert (gap["floor"], gap["p_value"]) == pytest.approx((floor.floor, floor.p_value))
         assert before["gaps"]["eodd_hardt"]["floor"] is None
-        assert row["lines"]["light"] == before["lines"]["light"]
+        for line, name, of in (
+            ("light", "precision", "precision_of_0"), ("dark", "f1", "f1_of_1"),
+            ("Avg", "recall", "recall"), ("Diff", "f1", "f1_diff"),
+        ):  # fmt: skip
+            wanted = metric_figure(replicates, of).interval(0)
+            figure = row["lines"][line][name]
+            assert (figure["low"], figure["high"]) == pytest.approx((wanted.low, wanted.high))
+            assert figure["value"] == before["lines"][line][name]["value"]
     assert f"(floor {crossed['rows'][0]['gaps']['eopp1']['floor']:.4f}, p " in crossed["_text"]
     assert any("equal per-class rates" in note for note in crossed["notes"])
     opened = tables(folder, split="test")

@@ -12,6 +12,7 @@ from scipy import stats
 from trainables.metrics.confusion import confusion_counts
 from trainables.metrics.fairness import GAPS
 from trainables.metrics.fate import fate
+from trainables.metrics.figures import worst_group_figure
 from trainables.metrics.replicates import (
     Replicates,
     draw_one_patient_cells,
@@ -26,7 +27,13 @@ from trainables.metrics.uncertainty import (
     interval,
     metric_interval,
 )
-from trainables.metrics.weighted import METRICS, metrics_of_weights, prepare
+from trainables.metrics.weighted import (
+    FURTHER,
+    METRICS,
+    SCORES,
+    metrics_of_weights,
+    prepare,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 C, G = 7, 3
@@ -84,6 +91,15 @@ def test_originals_equal_the_summary(seed: int, min_support: int) -> None:
             assert (None if math.isnan(value) else value) == (
                 expected[name] if expected[name] is None else pytest.approx(expected[name])
             ), name
+        for name in FURTHER:
+            assert found.value_AS[name][arm, seed_index] == pytest.approx(expected[name]), name
+        for g, scores in expected["groups"].items():
+            for score in SCORES:
+                name = f"{score}_of_{g}"
+                if scores[score] is None:
+                    assert name not in found.value_AS
+                else:
+                    assert found.value_AS[name][arm, seed_index] == pytest.approx(scores[score])
 
 
 def _rate(numerator: float, denominator: float, empty: float) -> float:
@@ -172,6 +188,43 @@ def test_every_replicate_equals_brute_force(seed: int) -> None:
         )  # fmt: skip
         for i, name in enumerate(METRICS):
             assert found[i, r, arm, s] == pytest.approx(expected[name], abs=1e-6), name
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_replicates_of_a_group_s_scores_equal_those_of_repeated_images(seed: int) -> None:
+    """Where every class keeps some weight: each image as often as its patient is drawn."""
+    label, group, _, prediction = _sample(seed)
+    patient = np.arange(len(label)) % 40  # every cell has several patients
+    images = prepare(label, group, patient, prediction, num_classes=C, num_groups=G)
+    weight = np.random.default_rng(seed).integers(1, 4, (images.num_patients, 6))
+    found = dict(zip(images.names, metrics_of_weights(images, weight), strict=True))
+    ids = np.unique(patient[group >= 0])
+    names = [str(i) for i in range(C)]
+    for r, arm, s in np.ndindex(6, 2, 2):
+        times = {p: weight[i, r] for i, p in enumerate(ids)}
+        rows = np.repeat(np.arange(len(label)), [times.get(p, 1) for p in patient])
+        counts = _counts(label[rows], group[rows], prediction[arm, s][rows])
+        expected = summarise(counts, groups=names[:G], classes=names)
+        for name in FURTHER:
+            assert found[name][r, arm, s] == pytest.approx(expected[name]), name
+        for g, scores in expected["groups"].items():
+            for score in SCORES:
+                assert found[f"{score}_of_{g}"][r, arm, s] == pytest.approx(scores[score])
+
+
+def test_the_worst_group_is_chosen_by_the_mean_over_seeds() -> None:
+    label, group, patient, prediction = _sample(1)
+    found = replicate_metrics(
+        label, group, patient, prediction, num_classes=C, num_groups=G, num_replicates=50
+    )
+    figure = worst_group_figure(found)
+    for arm in range(2):
+        means = [found.value_AS[f"f1_of_{g}"][arm].mean() for g in range(G)]
+        worst = int(np.argmin(means))
+        assert figure.interval(arm).value == pytest.approx(min(means))
+        np.testing.assert_array_equal(
+            figure.replicate_RAS[:, arm], found.replicate_RAS[f"f1_of_{worst}"][:, arm]
+        )
 
 
 def test_a_group_of_one_class_and_groups_that_are_not_drawn() -> None:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainables.metrics.weighted import METRICS, metrics_of_weights, prepare
+from trainables.metrics.weighted import metrics_of_weights, prepare
 
 # Names of the random streams: a generator is a function of (seed, purpose).
 _PATIENTS, _ONE_PATIENT_CELLS = 1, 2
@@ -123,8 +123,8 @@ def replicate_metrics(
     original = metrics_of_weights(images, np.ones((images.num_patients, 1)))
     replicate = np.concatenate(parts, axis=1)
     return Replicates(
-        value_AS={name: original[i, 0] for i, name in enumerate(METRICS)},
-        replicate_RAS={name: replicate[i] for i, name in enumerate(METRICS)},
+        value_AS={name: original[i, 0] for i, name in enumerate(images.names)},
+        replicate_RAS={name: replicate[i] for i, name in enumerate(images.names)},
         num_patients=images.num_patients,
         smallest_cell=images.smallest_cell,
         present_AS=images.present_AS,

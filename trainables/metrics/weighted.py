@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 METRICS = ("f1", *GAPS)
+SCORES = ("precision", "recall", "f1")
+FURTHER = ("precision", "recall", *(f"{score}_diff" for score in SCORES))
+"""Means over groups, and largest less smallest group."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,13 @@ class Images:
     shape_GC: tuple[int, int]
     num_patients: int
     one_patient_K: np.ndarray
+    groups: tuple[int, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all metrics: ``METRICS``, ``FURTHER``, and each score of each assessed group."""
+        own = (f"{score}_of_{group}" for group in self.groups for score in SCORES)
+        return (*METRICS, *FURTHER, *own)
 
     @property
     def smallest_cell(self) -> int:
@@ -99,6 +109,7 @@ def prepare(
         shape_GC=(len(assessed), num_classes),
         num_patients=int(patient_N.max()) + 1,
         one_patient_K=cells[patients_of_cell == 1],
+        groups=tuple(assessed.tolist()),
     )
 
 
@@ -119,10 +130,11 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray, empty: np.ndarray) ->
 
 @dataclass(frozen=True)
 class _Terms:
-    """TPR, FPR and F1 of each cell, (GC, R), and which cells F1 counts."""
+    """TPR, FPR, precision and F1 of each cell, (GC, R), and which cells F1 counts."""
 
     tpr: np.ndarray
     fpr: np.ndarray
+    precision: np.ndarray
     f1: np.ndarray
     seen: np.ndarray
 
@@ -160,19 +172,26 @@ def _terms(
         support[cells] = np.bincount(images.cell_N, minlength=num_cells)[cells, None]
         hit[cells] = support[cells] * tpr[cells]
     size = support + hit + false
-    f1 = _ratio(2 * hit, size, original.f1 if original else np.zeros((num_cells, 1)))
-    return _Terms(tpr, fpr, f1, original.seen if original else size > 0)
+    nothing = np.zeros((num_cells, 1))
+    f1 = _ratio(2 * hit, size, original.f1 if original else nothing)
+    precision = _ratio(hit, hit + false, original.precision if original else nothing)
+    return _Terms(tpr, fpr, precision, f1, original.seen if original else size > 0)
 
 
 def _metrics(term: _Terms, original: _Terms, shape_GC: tuple[int, int]) -> list[np.ndarray]:
-    """The values of ``METRICS``, each (R,)."""
-    tpr, fpr, f1, seen = (
-        value.reshape(*shape_GC, -1) for value in (term.tpr, term.fpr, term.f1, original.seen)
+    """The values of ``Images.names``, each (R,)."""
+    tpr, fpr, precision, f1, seen = (
+        value.reshape(*shape_GC, -1)
+        for value in (term.tpr, term.fpr, term.precision, term.f1, original.seen)
     )
     defined_tpr, defined_fpr = (
         ~np.isnan(value.reshape(shape_GC)) for value in (original.tpr, original.fpr)
     )
-    f1_R = ((f1 * seen).sum(1) / seen.sum(1)).mean(0)
+    # (scores, G, R); a class that a group has only by prediction has a recall of 0
+    macro = np.stack(
+        [(x * seen).sum(1) / seen.sum(1) for x in (precision, np.nan_to_num(tpr), f1)]
+    )
+    f1_R = macro[2].mean(0)
     best = [np.full(len(f1_R), np.nan) for _ in GAPS]
     for a, b in itertools.combinations(range(shape_GC[0]), 2):
         has_tpr, has_fpr = defined_tpr[a] & defined_tpr[b], defined_fpr[a] & defined_fpr[b]
@@ -187,13 +206,16 @@ def _metrics(term: _Terms, original: _Terms, shape_GC: tuple[int, int]) -> list[
         for i, (gap, keep_C) in enumerate(gaps):
             if keep_C.any():
                 best[i] = np.fmax(best[i], gap[keep_C].mean(0))
-    return [f1_R, *best]
+    differences = macro.max(1) - macro.min(1)
+    own = macro.swapaxes(0, 1).reshape(-1, len(f1_R))
+    return [f1_R, *best, *macro[:2].mean(1), *differences, *own]
 
 
 def metrics_of_weights(
     images: Images, weight_PR: np.ndarray, draw_2KR: np.ndarray | None = None
 ) -> np.ndarray:
-    """Every metric with patients weighted, (len(METRICS), R, A, S); all weights 1: the original.
+    """Every metric with patients weighted, (len(images.names), R, A, S); all weights 1: the
+    original.
 
     NaN where an arm does not have a seed.
 
@@ -202,7 +224,7 @@ def metrics_of_weights(
         weight_PR: how often each patient counts in each replicate.
         draw_2KR: hit rates of the cells of one patient, were it missed (0) or hit (1).
     """
-    result = np.full((len(METRICS), weight_PR.shape[1], *images.present_AS.shape), np.nan)
+    result = np.full((len(images.names), weight_PR.shape[1], *images.present_AS.shape), np.nan)
     ones_P1 = np.ones((images.num_patients, 1))
     counts = _patients_by_cell(images.cell_N, images.patient_N, images)
     support, once = ((counts @ weight).astype(float) for weight in (weight_PR, ones_P1))

@@ -12,15 +12,11 @@ from typing import Any, TypedDict
 import numpy as np
 
 from trainables.metrics.corrected_gap import gap_debiased
+from trainables.metrics.crossed import Interval
 from trainables.metrics.fairness import GAPS, Mode
+from trainables.metrics.figures import difference_interval, fate_interval, metric_interval
 from trainables.metrics.floor import DETECTABLE, permutation_floor, smallest_detectable_gap
 from trainables.metrics.replicates import replicate_metrics
-from trainables.metrics.uncertainty import (
-    Interval,
-    difference_interval,
-    fate_interval,
-    metric_interval,
-)
 
 ALPHA = 0.05
 NOT_DETECTABLE = {

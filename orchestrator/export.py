@@ -13,13 +13,12 @@ from typing import Any
 
 from rich.markup import escape
 
-from orchestrator.evidence import open_evidence
 from orchestrator.export_models import export_models
 from orchestrator.front import Front, build_front
 from orchestrator.front_files import all_notes, write_front
 from orchestrator.front_judged import judge_front
 from orchestrator.front_page import Page, front_page
-from orchestrator.judge import judge
+from orchestrator.judge import judge_folder
 from orchestrator.judged_columns import opened_columns_of
 from orchestrator.judgement import FATES, Judgement
 from orchestrator.manifest import read_manifest, read_sweep
@@ -72,7 +71,14 @@ def export_sweep(
         _open(folder, front, records, store, spec, manifest) if open_test else (None, [])
     )
     judgement = judge_front(folder, front, records)
-    tested = _judge_test(folder, front, records, store, manifest) if opened else None
+    points = [member.aggregate for member in front.members]
+    tested = (
+        judge_folder(
+            folder, points, records, front.objectives, front.reference_point, split="test"
+        )
+        if opened
+        else None
+    )
     adaptive = adaptive_keys(list(read_events(folder)))
     added = _added_columns(front, opened, adaptive, tested)
     notes = [
@@ -160,24 +166,6 @@ def _open(
         return None, ["no test columns: the groups are not those the sweep was run on"]
     opened = read_test(folder, front.keys, records, store, dataset, spec.search.mode)
     return opened, [f"not in the test figures: {problem}" for problem in opened.problems]
-
-
-def _judge_test(
-    folder: Path,
-    front: Front,
-    records: Mapping[str, Any],
-    store: Store,
-    manifest: Mapping[str, Any],
-) -> Judgement | None:
-    """How sure the members' test figures are; the ledger has their opening by now."""
-    if manifest["mode"] != "corrected":
-        return None
-    try:
-        evidence = open_evidence(folder, manifest, store, records, split="test")
-    except UserError:
-        return None
-    points = [member.aggregate for member in front.members]
-    return judge(points, records, evidence, front.objectives, front.reference_point)
 
 
 def _added_columns(

@@ -24,7 +24,7 @@ from orchestrator.merge_nodes import open_store
 from orchestrator.objectives import maximised
 from orchestrator.pareto import hypervolume
 from trainables.errors import UserError
-from trainables.metrics.crossed import MIN_SEEDS
+from trainables.metrics.crossed import MIN_SEEDS, Interval
 from trainables.metrics.figures import (
     Figure,
     contrast_figure,
@@ -41,7 +41,6 @@ from trainables.metrics.membership import (
 )
 from trainables.metrics.multiplicity import Contrast, max_t, smallest_sign_flip_p
 from trainables.metrics.replicates import Replicates
-from trainables.metrics.uncertainty import Interval
 from trainables.metrics.verdict import Verdict, verdict
 
 Records = Mapping[str, Mapping[str, Any]]
@@ -58,8 +57,11 @@ def judge_folder(
     objectives: Sequence[str],
     reference_point: Sequence[float],
     competing: Collection[str] | None = None,
+    split: str = "validation",
 ) -> Judgement:
     """``judge`` for the configurations of a sweep folder, whose predictions may not be at hand.
+
+    ``split``: ``test`` where the ledger has its opening.
 
     Raises:
         UserError: there is no sweep in this folder.
@@ -70,7 +72,8 @@ def judge_folder(
             problems=("mode paper reads the rates of absent classes as 0: no intervals for that",)
         )
     try:
-        evidence = open_evidence(folder, manifest, open_store(folder, manifest), records)
+        store = open_store(folder, manifest)
+        evidence = open_evidence(folder, manifest, store, records, split)
     except UserError as error:
         return Judgement(problems=(f"no intervals over patients: {error}",))
     return judge(points, records, evidence, objectives, reference_point, competing)

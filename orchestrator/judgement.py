@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 from orchestrator.aggregate import GAPS
 from trainables.metrics.corrected_gap import CorrectedGap
+from trainables.metrics.crossed import Interval
 from trainables.metrics.floor import Floor
 from trainables.metrics.membership import Membership, Spread
 from trainables.metrics.multiplicity import Contrast
-from trainables.metrics.uncertainty import Interval
 from trainables.metrics.verdict import Verdict
 
 FATES = tuple(f"fate_{gap}" for gap in GAPS)

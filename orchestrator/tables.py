@@ -42,8 +42,8 @@ from orchestrator.tables_rows import (
 )
 from search_spaces.sweep_spec import CONFIRMATION
 from trainables.errors import UserError
+from trainables.metrics.crossed import Interval
 from trainables.metrics.fairness import Mode, check_mode
-from trainables.metrics.uncertainty import Interval
 
 CHOICES = {
     "--format": ("md", "latex", "csv"),

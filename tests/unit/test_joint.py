@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from orchestrator.pareto import hypervolume, pareto_mask
-from trainables.metrics.figures import contrast_figure, fate_figure, metric_figure
+from trainables.metrics.figures import (
+    contrast_figure,
+    difference_interval,
+    fate_figure,
+    fate_interval,
+    metric_figure,
+    metric_interval,
+)
 from trainables.metrics.joint import deviations, joint_draws
 from trainables.metrics.membership import (
     dominated_draws,
@@ -17,7 +24,6 @@ from trainables.metrics.membership import (
     zone_of,
 )
 from trainables.metrics.replicates import Replicates, replicate_metrics
-from trainables.metrics.uncertainty import difference_interval, fate_interval, metric_interval
 
 ARMS, SEEDS, NUM = 4, 5, 20_000
 

@@ -8,9 +8,8 @@ import pytest
 from scipy import stats
 
 from tests.unit.test_joint import made_up
-from trainables.metrics.figures import Figure, metric_figure
+from trainables.metrics.figures import Figure, difference_interval, metric_figure
 from trainables.metrics.multiplicity import max_t, smallest_sign_flip_p
-from trainables.metrics.uncertainty import difference_interval
 
 
 def arms_of(value_AS: np.ndarray, num: int = 4000) -> Figure:

@@ -10,9 +10,15 @@ import pytest
 from scipy import stats
 
 from trainables.metrics.confusion import confusion_counts
+from trainables.metrics.crossed import interval
 from trainables.metrics.fairness import GAPS
 from trainables.metrics.fate import fate
-from trainables.metrics.figures import worst_group_figure
+from trainables.metrics.figures import (
+    difference_interval,
+    fate_interval,
+    metric_interval,
+    worst_group_figure,
+)
 from trainables.metrics.replicates import (
     Replicates,
     draw_one_patient_cells,
@@ -21,12 +27,6 @@ from trainables.metrics.replicates import (
 )
 from trainables.metrics.student_t import t_quantile
 from trainables.metrics.summary import summarise
-from trainables.metrics.uncertainty import (
-    difference_interval,
-    fate_interval,
-    interval,
-    metric_interval,
-)
 from trainables.metrics.weighted import (
     FURTHER,
     METRICS,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from trainables.metrics.uncertainty import Interval
+from trainables.metrics.crossed import Interval
 from trainables.metrics.verdict import verdict
 
 

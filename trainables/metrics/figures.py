@@ -184,3 +184,35 @@ def fate_figure(
         replicates.smallest_cell,
         tuple(reasons),
     )
+
+
+def metric_interval(
+    replicates: Replicates, name: str, arm: int, *, confidence: float = CONFIDENCE
+) -> Interval:
+    """The interval of one of the metrics of ``replicates`` in one arm."""
+    return metric_figure(replicates, name).interval(arm, confidence=confidence)
+
+
+def difference_interval(
+    replicates: Replicates, name: str, arm: int, other: int, *, confidence: float = CONFIDENCE
+) -> Interval:
+    """The interval of ``arm`` less ``other``, paired by seed and by patient."""
+    figure = contrast_figure(metric_figure(replicates, name), [(arm, other)])
+    return figure.interval(0, confidence=confidence)
+
+
+def fate_interval(
+    replicates: Replicates,
+    gap: str,
+    arm: int,
+    reference: int,
+    *,
+    floor: float = 0.0,
+    confidence: float = CONFIDENCE,
+) -> Interval:
+    """The interval of an arm's FATE; not determined where the reference's gap reaches ``floor``.
+
+    See ``fate_figure``, which gives all arms at once and takes the same arguments.
+    """
+    figure = fate_figure(replicates, gap, reference, floor=floor, confidence=confidence)
+    return figure.interval(arm, confidence=confidence)

@@ -1,7 +1,7 @@
 """What a clinician asks of each group, with intervals: AUROC, calibration, sensitivity, and so on.
 
 Patients are resampled, one draw for all figures, groups and seeds; the interval is that of
-``trainables.metrics.uncertainty`` (seeds and patients crossed), cut at the figure's range. What is
+``trainables.metrics.crossed`` (seeds and patients crossed), cut at the figure's range. What is
 estimated is fixed beforehand: the classes of AUROC and the direction of bias amplification by the
 samples as they are, and each seed's threshold of sensitivity.
 
@@ -20,9 +20,10 @@ from statistics import NormalDist
 
 import numpy as np
 
+from trainables.metrics.crossed import CONFIDENCE, Interval, interval
+from trainables.metrics.figures import metric_interval
 from trainables.metrics.group_values import Predictions, values_of_weights
 from trainables.metrics.replicates import draw_patients, replicate_metrics
-from trainables.metrics.uncertainty import CONFIDENCE, Interval, interval, metric_interval
 
 SHARES = ("accuracy", "sensitivity", "specificity", "underdiagnosis", "selection_rate")
 RANGE = {"brier": (0.0, 2.0), "bias_amplification": (-1.0, 1.0)}

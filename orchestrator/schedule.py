@@ -142,7 +142,9 @@ class Schedule:
 
     def _compare_anew(self) -> None:
         """Note for finished nodes what an extension (more controls) compares them with."""
-        for key, node in self.tree.nodes.items():
+        touched, self.tree.touched = self.tree.touched, set()
+        for key in sorted(touched):
+            node = self.tree.nodes[key]
             if key in self.settled:
                 known = self.records[key]["compares_with"]
                 new = {k: v for k, v in node.compares_with.items() if known.get(k) != v}

@@ -80,6 +80,8 @@ class Tree:
         self.data = data
         self.device = device
         self.nodes: dict[str, Node] = {}
+        self.touched: set[str] = set()
+        """Keys whose comparisons may have grown since somebody emptied it."""
 
     def add(self, configuration: Configuration) -> list[str]:
         """Add what a configuration needs for every seed; returns the keys of its own nodes, one a
@@ -123,6 +125,7 @@ class Tree:
             if arm.prune is not None
         }
         chain = self._put_chain(trial)
+        self.touched |= {reference, *chain, *(key for keys in controls.values() for key in keys)}
         for depth, key in enumerate(chain):
             node = self.nodes[key]
             node.compares_with["reference"] = reference
@@ -145,13 +148,18 @@ class Tree:
         return trial.model_copy(update={"prune": prune})
 
     def _put_chain(self, trial: Trial) -> list[str]:
-        return [self._put(step) for step in trial.chain]
+        keys: list[str] = []
+        for step in trial.chain:
+            keys.append(self._put(step, *keys[-1:]))
+        return keys
 
-    def _put(self, trial: Trial) -> str:
+    def _put(self, trial: Trial, before: str | None = None) -> str:
+        """Add one trial and its parents; ``before``: key of the one it continues, if known."""
         trial = trial.resolved(self.device)
-        key = node_key(trial, self.data)
+        known = () if before is None else (before,)
+        parents = (*known, *(self._put(parent) for parent in trial.parents[len(known) :]))
+        key = node_key(trial, self.data, parents)
         if key not in self.nodes:
-            parents = tuple(self._put(parent) for parent in trial.parents)
             node = Node(key, trial, parents, _role(trial), configuration_key(trial))
             self.nodes[key] = node
         return key

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from functools import cache
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError
@@ -37,12 +38,19 @@ def canonical(spec: Spec) -> dict[str, Any]:
     rule).
     """
     out: dict[str, Any] = {}
+    defaults = _defaults(type(spec))
     for field, value in spec.key_fields().items():
-        info = type(spec).model_fields[field]
-        if field != "name" and value == info.get_default(call_default_factory=True):
+        if field != "name" and value == defaults[field]:
             continue
         out[field] = canonical(value) if isinstance(value, Spec) else json.loads(json.dumps(value))
     return out
+
+
+@cache
+def _defaults(model: type[Spec]) -> dict[str, Any]:
+    """Of each field, read only: pydantic copies a default anew each time it is asked for it."""
+    fields = model.model_fields.items()
+    return {name: info.get_default(call_default_factory=True) for name, info in fields}
 
 
 def validate(model: type[S], mapping: Any, *, place: str) -> S:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -286,10 +287,15 @@ def uses_group(trial: Trial) -> bool:
     )
 
 
-def node_key(trial: Trial, data: DataIdentity) -> str:
-    """The address of a resolved trial's node: equal keys mean equal results."""
+def node_key(trial: Trial, data: DataIdentity, parents: Sequence[str] | None = None) -> str:
+    """The address of a resolved trial's node: equal keys mean equal results.
+
+    ``parents``: their keys where they are known already.
+    """
     document = step_document(trial)
-    document["parents"] = [node_key(parent, data) for parent in trial.parents]
+    if parents is None:
+        parents = [node_key(parent, data) for parent in trial.parents]
+    document["parents"] = list(parents)
     document["data"] = data.fingerprint
     document["seed"] = trial.seed
     if uses_group(trial):

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from orchestrator.aggregate import aggregate
@@ -94,6 +95,9 @@ class Schedule:
         }
         if retry_failed:
             self.settled = {k: s for k, s in self.settled.items() if s == "done"}
+        self._left: dict[str, Node] = {}
+        self._num_seen = 0
+        self._num_computed = sum(_is_computed(self.records[key]) for key in self.settled)
         # by this or an earlier start: such a node, found in the store, is recovered, not cached
         self.started = set(self.records)
         self.running: dict[str, Attempt] = {}
@@ -111,6 +115,7 @@ class Schedule:
 
     def _restore(self) -> None:
         proposals, held = _proposals(self.ledger.events)
+        self._num_proposed = sum(map(_costs, proposals))
         for proposal in proposals:
             if proposal.chosen_by != "repeat" and in_space(self.spec, proposal):
                 self._open(proposal.configuration)
@@ -219,21 +224,27 @@ class Schedule:
     def _ready(self) -> Node | None:
         ready = [
             node
-            for node in self.tree.nodes.values()
-            if node.key not in self.settled
-            and node.key not in self.running
+            for node in self._unsettled().values()
+            if node.key not in self.running
             and all(self.settled.get(parent) == "done" for parent in node.parents)
         ]
         if not self.stopping_chains.is_on:
             return max(ready, key=lambda node: node.height, default=None)
         ready.sort(key=lambda node: (node.trial.n, -node.height))
-        to_come = [
-            node.trial.n
-            for key, node in self.tree.nodes.items()
-            if key not in self.settled and not self.blocked(key)
-        ]
+        to_come = [n.trial.n for key, n in self._unsettled().items() if not self.blocked(key)]
         lowest = min(to_come, default=0)
         return next((n for n in ready if self.stopping_chains.state(n, lowest) == "go"), None)
+
+    def _unsettled(self) -> dict[str, Node]:
+        """Nodes that are not settled, in the tree's order; looking through all that ever ran would
+        make each step of a long sweep longer than the last.
+        """
+        if len(self.tree.nodes) > self._num_seen:
+            for key in islice(self.tree.nodes, self._num_seen, None):
+                if key not in self.settled:
+                    self._left[key] = self.tree.nodes[key]
+            self._num_seen = len(self.tree.nodes)
+        return self._left
 
     def _hand_out(self, node: Node) -> Attempt:
         attempt = Attempt(node, uuid.uuid4().hex[:12])
@@ -254,6 +265,7 @@ class Schedule:
         before = set(self.tree.nodes)
         for proposal in proposals:
             self.ledger.append("proposal", **proposal.event())
+            self._num_proposed += _costs(proposal)
             if proposal.chosen_by != "repeat":
                 self._open(proposal.configuration)
         for key in [k for k in self.tree.nodes if k not in before and k not in self.settled]:
@@ -262,11 +274,8 @@ class Schedule:
         return bool(proposals)
 
     def _affordable(self) -> list[Proposal]:
-        done = sum(
-            e["event"] == "proposal" and e["origin"] == "proposal" and e["chosen_by"] != "repeat"
-            for e in self.ledger.events
-        )
-        if self.budget.configurations is not None and done >= self.budget.configurations:
+        most = self.budget.configurations
+        if most is not None and self._num_proposed >= most:
             return []
         share = self.spec.search.share_of_search
         trials = None if self.budget.trials is None else int(self.budget.trials * share)
@@ -310,16 +319,12 @@ class Schedule:
     @property
     def num_computed(self) -> int:
         """Nodes that this folder computed, failed ones included, cached ones not."""
-        return sum(
-            status in ("done", "failed")
-            and not self.records[key].get("execution", {}).get("cached", False)
-            for key, status in self.settled.items()
-        )
+        return self._num_computed
 
     @property
     def num_open(self) -> int:
         """Nodes of the tree that are neither settled nor cut off."""
-        return sum(key not in self.settled and not self.blocked(key) for key in self.tree.nodes)
+        return sum(not self.blocked(key) for key in self._unsettled())
 
     def blocked(self, key: str) -> bool:
         """Whether the node never runs: an ancestor failed, or its chain was stopped."""
@@ -338,7 +343,7 @@ class Schedule:
     def num_stopped(self) -> int:
         """Nodes that are not run because their chain was stopped."""
         stopped = self.stopping_chains.is_stopped
-        return sum(key not in self.settled and stopped(n) for key, n in self.tree.nodes.items())
+        return sum(stopped(node) for node in self._unsettled().values())
 
     def succeeded(self, key: str, result: dict[str, Any], execution: dict[str, Any]) -> None:
         """Take in a finished node."""
@@ -379,6 +384,8 @@ class Schedule:
         )  # fmt: skip
         self.records[node.key] = project([appended])[node.key]
         self.settled[node.key] = event
+        self._left.pop(node.key, None)
+        self._num_computed += _is_computed(self.records[node.key])
 
     def _observe(self) -> None:
         """Tell the proposer every configuration whose seeds are all settled by now."""
@@ -413,6 +420,18 @@ class Schedule:
             figures.objectives(search.resolved_objectives),
             violations(figures.figures["f1_loss"], search.max_f1_loss),
         )
+
+
+def _costs(proposal: Proposal) -> bool:
+    """Whether it counts against ``configurations``."""
+    return proposal.origin == "proposal" and proposal.chosen_by != "repeat"
+
+
+def _is_computed(record: dict[str, Any]) -> bool:
+    """Whether this folder computed it, be it in vain."""
+    return record["status"] in ("done", "failed") and not (record.get("execution") or {}).get(
+        "cached", False
+    )
 
 
 def _proposals(events: list[dict[str, Any]]) -> tuple[list[Proposal], list[Proposal]]:

@@ -21,6 +21,7 @@ PRUNE = {"criterion": choice("snnl", "skewness"), "ratio": 0.02, "site": "conv"}
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)
 def test_arms_that_are_alike_are_rarely_called_different(tmp_path):
     errors, num_contrasts = 0, 0
     for number in range(NUM_SWEEPS):

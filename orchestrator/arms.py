@@ -107,6 +107,33 @@ def objective_draws(
     return value_AK, draw_RAK
 
 
+def barred_draws(
+    points: Sequence[Aggregate],
+    arms: Arms,
+    group_f1: Sequence[Figure],
+    limit: float | None,
+    *,
+    pooled: bool = False,
+) -> np.ndarray | None:
+    """Draws in which some group of a configuration loses more than ``limit`` of its F1 against
+    the reference, bool (R, A); None where there is no limit.
+
+    Args:
+        points: of ``arms``.
+        arms: see above.
+        group_f1: F1 of each group, of all arms.
+        limit: ``search.max_f1_loss``.
+        pooled: of ``joint_draws``.
+    """
+    if limit is None or not group_f1 or not points:
+        return None
+    draw_RAG = joint_draws(group_f1, pooled=pooled)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        loss_RA = (1 - draw_RAG / draw_RAG[:, :1]).max(-1)
+    barred_RA: np.ndarray = loss_RA[:, [arms.row[point.configuration] for point in points]] > limit
+    return barred_RA
+
+
 def _values(point: Aggregate, objectives: Sequence[str]) -> list[float]:
     values = [math.nan if v is None else v for v in point.objectives(tuple(objectives))]
     return list(maximised(np.array(values), objectives).tolist())

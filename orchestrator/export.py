@@ -14,7 +14,7 @@ from typing import Any
 from rich.markup import escape
 
 from orchestrator.export_models import export_models
-from orchestrator.front import Front, build_front
+from orchestrator.front import Front, sweep_front
 from orchestrator.front_files import all_notes, write_front
 from orchestrator.front_judged import judge_front
 from orchestrator.front_page import Page, front_page
@@ -60,9 +60,7 @@ def export_sweep(
     manifest, spec = read_manifest(folder), read_sweep(folder)
     records = load_records(folder)
     names = _objectives(spec, objectives)
-    front = build_front(
-        records, names, max_f1_loss=spec.search.max_f1_loss, racing=spec.search.racing
-    )
+    front = sweep_front(records, spec, names)
     if not front.members:
         raise UserError(f"nothing to export from {folder}: {_why_empty(front)}")
     store = open_store(folder, manifest)

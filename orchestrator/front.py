@@ -19,13 +19,15 @@ from orchestrator.aggregate import Aggregate, aggregate
 from orchestrator.constraints import is_feasible
 from orchestrator.objectives import OBJECTIVES, maximised
 from orchestrator.pareto import hypervolume, knee, pareto_mask
-from search_spaces.sweep_spec import CONFIRMATION
+from search_spaces.sweep_spec import CONFIRMATION, SweepSpec
 
 Level = Literal["configuration", "trial"]
 Records = Mapping[str, Mapping[str, Any]]
 
 REFERENCE_POINT = {name: one.reference for name, one in OBJECTIVES.items()}
 """Where the hypervolume starts; a point that is not above it in every objective adds nothing."""
+
+DIFFERENT_SEEDS = "members have different seeds: paired are those that two have in common"
 
 MIN_SEEDS = 3
 """A configuration with fewer seeds is not publishable."""
@@ -59,7 +61,7 @@ class Front:
     notes: tuple[str, ...]
     reference_point: tuple[float, ...]
     max_f1_loss: float | None = None
-    racing: bool = False
+    raced_from: tuple[int, ...] | None = None
     selected: Mapping[str, Member] = field(default_factory=dict)
     """Of a confirmed front: configuration key -> the member as the selection's seeds show it."""
 
@@ -79,8 +81,9 @@ def build_front(
     *,
     level: Level = "configuration",
     max_f1_loss: float | None = None,
-    racing: bool = False,
+    raced_from: Collection[int] | None = None,
     confirmed: bool = True,
+    num_confirming: int = 0,
 ) -> Front:
     """The front of a sweep's records.
 
@@ -95,8 +98,10 @@ def build_front(
             itself with its own FATE.
         max_f1_loss: a configuration of which a group loses more F1 is no member
             (``orchestrator/constraints.py``); None: no limit.
-        racing: configurations may have further seeds beside the common ones, and use them.
+        raced_from: the seeds that every configuration begins with, where racing may give it
+            further ones, which then count; None: only seeds in common count (``common_seeds``).
         confirmed: False: the selection, whatever fresh seeds there are.
+        num_confirming: fresh seeds that each member should have; a note says so where it has not.
     """
     objectives, given = tuple(objectives), records
     incomplete = []
@@ -105,9 +110,10 @@ def build_front(
     if level == "trial":
         complete, most = _each_trial(records), 1
     else:
-        seeds = common_seeds(list(aggregate(records).values()))
+        every = list(aggregate(records).values())
+        seeds = common_seeds(every) if raced_from is None else frozenset(raced_from)
         compared = records
-        if seeds and not racing:
+        if seeds and raced_from is None:
             compared = {k: r for k, r in records.items() if r["trial"]["seed"] in seeds}
         points, most = list(aggregate(compared).values()), len(seeds)
         complete = [point for point in points if seeds <= set(point.seeds)]
@@ -132,8 +138,9 @@ def build_front(
     members = tuple(m for m, on in zip(candidates, on_N, strict=True) if on)
     notes = _notes(members, level, most, len(incomplete), undefined)
     if num_infeasible:
+        lose = "loses" if num_infeasible == 1 else "lose"
         notes.append(
-            f"{num_infeasible} lose more than {max_f1_loss:.1%} of a group's F1: no members"
+            f"{num_infeasible} {lose} more than {max_f1_loss:.1%} of a group's F1: no members"
         )
     front = Front(
         objectives=objectives,
@@ -147,12 +154,33 @@ def build_front(
         notes=tuple(notes),
         reference_point=tuple(start_K.tolist()),
         max_f1_loss=max_f1_loss,
-        racing=racing,
+        raced_from=None if raced_from is None else tuple(raced_from),
     )
-    return _confirmed(front, given) if confirmed and level == "configuration" else front
+    if confirmed and level == "configuration":
+        return _confirmed(front, given, num_confirming)
+    return front
 
 
-def _confirmed(front: Front, records: Records) -> Front:
+def sweep_front(
+    records: Records,
+    spec: SweepSpec,
+    objectives: Sequence[str] | None = None,
+    *,
+    confirmed: bool = True,
+) -> Front:
+    """The front by the rules of a sweep; ``objectives``: others than its own."""
+    search = spec.search
+    return build_front(
+        records,
+        objectives or search.resolved_objectives,
+        max_f1_loss=search.max_f1_loss,
+        raced_from=spec.seeds if search.racing else None,
+        confirmed=confirmed,
+        num_confirming=search.num_confirming,
+    )
+
+
+def _confirmed(front: Front, records: Records, wanted: int) -> Front:
     """The same members with the figures of their fresh seeds, once all of them have some in
     common.
     """
@@ -160,7 +188,13 @@ def _confirmed(front: Front, records: Records) -> Front:
     names = [member.aggregate.configuration for member in front.members]
     found = aggregate(fresh)
     if not names or not found.keys() & set(names):
-        return front
+        if not names or not wanted:
+            return front
+        note = (
+            "not confirmed: no fresh seed was trained (the budget or the time was over), the "
+            "figures are those of the seeds that chose the members"
+        )
+        return replace(front, notes=(*front.notes, note))
     common = set.intersection(
         *(set(found[name].seeds) if name in found else set() for name in names)
     )
@@ -176,18 +210,32 @@ def _confirmed(front: Front, records: Records) -> Front:
     confirmed.sort(key=lambda member: _order(member, front.objectives))
     values_NK = maximised(np.array([m.values for m in confirmed]), front.objectives)
     point_K = maximised(np.asarray(front.reference_point), front.objectives)
-    beaten = len(confirmed) - int(pareto_mask(values_NK).sum())
-    notes = [f"figures of the members are those of {len(common)} fresh seeds, which chose nothing"]
+    keeps_N = np.array([front.is_feasible(member.aggregate) for member in confirmed])
+    best_N = pareto_mask(values_NK)
+    beaten, violating = len(confirmed) - int(best_N.sum()), int((~keeps_N).sum())
+    what = "1 fresh seed" if len(common) == 1 else f"{len(common)} fresh seeds"
+    notes = [
+        f"figures of the members are those of {what}, which chose nothing; all other "
+        "configurations are shown by the seeds of the selection"
+    ]
+    if len(common) < wanted:
+        notes.append(f"{what} of {wanted}: the budget, the time or failures left no more")
     if beaten:
         notes.append(f"on the fresh seeds {beaten} of {len(confirmed)} members are dominated")
+    if violating and front.max_f1_loss is not None:
+        notes.append(
+            f"on the fresh seeds {violating} of {len(confirmed)} members lose more than "
+            f"{front.max_f1_loss:.1%} of a group's F1"
+        )
     if len(common) < MIN_SEEDS:
-        notes.append(f"{len(common)} fresh seeds: not publishable, {MIN_SEEDS} are the least")
+        notes.append(f"{what}: not publishable, {MIN_SEEDS} are the least")
+    at = knee(values_NK[best_N])  # the others lie inside
     return replace(
         front,
         members=tuple(confirmed),
-        knee=knee(values_NK),
-        hypervolume=hypervolume(values_NK, point_K),
-        notes=(*front.notes, *notes),
+        knee=None if at is None else int(np.flatnonzero(best_N)[at]),
+        hypervolume=hypervolume(values_NK[keeps_N], point_K),
+        notes=(*(note for note in front.notes if note != DIFFERENT_SEEDS), *notes),
         selected={member.aggregate.configuration: member for member in front.members},
     )
 
@@ -341,9 +389,11 @@ def _notes(
         plural = "" if num_seeds == 1 else "s"
         notes.append(f"{num_seeds} seed{plural} each: not publishable, {MIN_SEEDS} are the least")
     if level == "configuration" and len({m.aggregate.seeds for m in members}) > 1:
-        notes.append("members have different seeds: paired are those that two have in common")
+        notes.append(DIFFERENT_SEEDS)
     if num_incomplete:
+        have = "configuration has" if num_incomplete == 1 else "configurations have"
+        plural = "" if most == 1 else "s"
         notes.append(
-            f"{num_incomplete} configurations have fewer than {most} seeds: listed, not compared"
+            f"{num_incomplete} {have} fewer than {most} seed{plural}: listed, not compared"
         )
     return notes

@@ -29,10 +29,10 @@ def judge_front(folder: Path, front: Front, records: Records) -> Judgement:
         return Judgement()
     chosen = list(front.selected.values() or front.members)
     points = [member.aggregate for member in (*chosen, *front.dominated)]
-    competing = {point.configuration for point in points if front.is_feasible(point)}
     judgement = judge_folder(
-        folder, points, records, front.objectives, front.reference_point, competing
-    )
+        folder, points, records, front.objectives, front.reference_point,
+        max_f1_loss=front.max_f1_loss,
+    )  # fmt: skip
     if front.selected:
         judgement = _with_fresh(judgement, folder, front, records)
 
@@ -41,7 +41,7 @@ def judge_front(folder: Path, front: Front, records: Records) -> Judgement:
             known,
             front.objectives,
             max_f1_loss=front.max_f1_loss,
-            racing=front.racing,
+            raced_from=front.raced_from,
             confirmed=False,
         )
         return selection.hypervolume
@@ -53,7 +53,7 @@ def judge_front(folder: Path, front: Front, records: Records) -> Judgement:
 def _with_fresh(selection: Judgement, folder: Path, front: Front, records: Records) -> Judgement:
     fresh = judge_folder(
         folder, confirming(front, records), records, front.objectives, front.reference_point,
-        set(front.selected),
+        competing=set(front.selected), max_f1_loss=front.max_f1_loss,
     )  # fmt: skip
     points = dict(selection.points)
     for name in front.selected:
@@ -62,7 +62,8 @@ def _with_fresh(selection: Judgement, folder: Path, front: Front, records: Recor
             place = selection.points[name].membership if name in selection.points else None
             points[name] = replace(fresh.points[name], membership=place)
     notes = [
-        "membership and expected optimism are those of the selection, before the fresh seeds"
+        "membership, expected optimism and the history of the hypervolume are those of the "
+        "selection, before the fresh seeds"
     ]
     return replace(
         selection,

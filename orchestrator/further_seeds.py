@@ -15,7 +15,7 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from orchestrator.front import Front, build_front
+from orchestrator.front import Front, sweep_front
 from orchestrator.racing import further_seeds
 from orchestrator.records import Ledger
 from orchestrator.standings import Standings
@@ -80,13 +80,7 @@ class FurtherSeeds:
         """
         if not (self.search.racing or self.search.num_confirming):
             return False
-        front = build_front(
-            self.records,
-            self.search.resolved_objectives,
-            max_f1_loss=self.search.max_f1_loss,
-            racing=self.search.racing,
-            confirmed=False,
-        )
+        front = sweep_front(self.records, self.spec, confirmed=False)
         confirming = self._confirmation(front, self.search.num_confirming)
         if self.search.racing and may_race:
             left = None if room is None else room - self._cost(confirming, has)
@@ -118,8 +112,8 @@ class FurtherSeeds:
 
     def _wanted(self, front: Front) -> list[Addition]:
         """The arms that get one more seed by the rule, those where it tells most first."""
-        found = [member.aggregate for member in (*front.members, *front.dominated)]
-        standing = self.standings.of([point for point in found if front.is_feasible(point)])
+        points = [member.aggregate for member in (*front.members, *front.dominated)]
+        standing = self.standings.of(points)
         if standing is None:
             return []
         had = [self._seeds(point.configuration) for point in standing.points]
@@ -129,6 +123,8 @@ class FurtherSeeds:
             zone_of(self.search.resolved_objectives),
             [len(seeds) for seeds in had],
             self.search.max_seeds,
+            barred_RA=standing.barred_RA,
+            pooled_barred_RA=standing.pooled_barred_RA,
         )
         return [
             (node, _smallest_free(had[arm]))

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from orchestrator.aggregate import GAPS, Aggregate
-from orchestrator.arms import Arms, arms_of, objective_draws
+from orchestrator.arms import Arms, arms_of, barred_draws, objective_draws
+from orchestrator.constraints import is_feasible
 from orchestrator.evidence import REPLICATES, Evidence, open_evidence
 from orchestrator.judgement import FATES, FIGURES, Beside, Judged, Judgement
 from orchestrator.manifest import read_manifest
@@ -35,6 +36,7 @@ from trainables.metrics.figures import (
 from trainables.metrics.floor import DETECTABLE
 from trainables.metrics.membership import (
     Membership,
+    Spread,
     hypervolume_interval,
     memberships,
     zone_of,
@@ -58,6 +60,7 @@ def judge_folder(
     reference_point: Sequence[float],
     competing: Collection[str] | None = None,
     split: str = "validation",
+    max_f1_loss: float | None = None,
 ) -> Judgement:
     """``judge`` for the configurations of a sweep folder, whose predictions may not be at hand.
 
@@ -76,7 +79,9 @@ def judge_folder(
         evidence = open_evidence(folder, manifest, store, records, split)
     except UserError as error:
         return Judgement(problems=(f"no intervals over patients: {error}",))
-    return judge(points, records, evidence, objectives, reference_point, competing)
+    return judge(
+        points, records, evidence, objectives, reference_point, competing, max_f1_loss
+    )
 
 
 def judge(
@@ -86,6 +91,7 @@ def judge(
     objectives: Sequence[str],
     reference_point: Sequence[float],
     competing: Collection[str] | None = None,
+    max_f1_loss: float | None = None,
 ) -> Judgement:
     """Judge configurations that have the same FATE reference; seeds may differ, those that two
     have in common are paired.
@@ -100,7 +106,8 @@ def judge(
         evidence: predictions of one split.
         objectives: of the front.
         reference_point: of the hypervolume, one value an objective, in its own unit.
-        competing: configuration keys that may be members (feasible ones); None: all.
+        competing: configuration keys that may be members; None: all.
+        max_f1_loss: in draws in which a group loses more F1 a configuration is no member.
     """
     if not points:
         return Judgement()
@@ -117,7 +124,7 @@ def judge(
         )
     except ValueError as error:  # no image of a known group, say
         return Judgement(problems=(*problems, str(error)))
-    judging = _Judging(whole, arms, replicates, evidence, records, competing)
+    judging = _Judging(whole, arms, replicates, evidence, records, competing, max_f1_loss)
     return judging.judgement(objectives, reference_point, problems)
 
 
@@ -137,11 +144,13 @@ class _Judging:
         evidence: Evidence,
         records: Records,
         competing: Collection[str] | None,
+        max_f1_loss: float | None,
     ) -> None:
         self.competing = [
             point for point in points if competing is None or point.configuration in competing
         ]
         self.points, self.arms, self.records = points, arms, records
+        self.max_f1_loss = max_f1_loss
         self.evidence = evidence
         self.row = arms.row
         self.figures: dict[str, Figure] = {
@@ -154,10 +163,12 @@ class _Judging:
             if name not in self.figures
         }
         floors = evidence.floor(arms.reference).gaps
+        self.is_determined = {}
         for gap in GAPS:
-            self.figures[f"fate_{gap}"] = fate_figure(
-                replicates, gap, 0, floor=floors[gap].floor or 0.0
-            )
+            least = floors[gap].floor or 0.0
+            self.figures[f"fate_{gap}"] = fate_figure(replicates, gap, 0, floor=least)
+            low = self.figures[gap].interval(0).low
+            self.is_determined[f"fate_{gap}"] = low is not None and low > max(least, 0.0)
 
     def judgement(
         self,
@@ -182,24 +193,26 @@ class _Judging:
         num_seeds = min(num_seeds_A, default=len(self.arms.seeds))
         if num_seeds < MIN_SEEDS:
             notes.append(
-                f"{num_seeds} seeds: a sign-flip test of paired seeds could not give a p below "
-                f"{smallest_sign_flip_p(num_seeds):g}; intervals are approximate"
+                "1 seed: how training varies is not known; intervals are of patients alone"
+                if num_seeds == 1
+                else f"{num_seeds} seeds: a sign-flip test of paired seeds could not give a p "
+                f"below {smallest_sign_flip_p(num_seeds):g}; intervals are approximate"
             )
         if draws is not None:
-            value_AK, draw_RAK = draws
-            found = memberships(draw_RAK, zone_of(objectives), num_seeds_A)
+            group_f1 = [f for name, f in self.scores.items() if name.startswith("f1_of_")]
+            barred_RA = barred_draws(self.competing, self.arms, group_f1, self.max_f1_loss)
+            found = memberships(
+                draws[1], zone_of(objectives), num_seeds_A, barred_RA=barred_RA
+            )
             names = [point.configuration for point in self.competing]
             places = dict(zip(names, found, strict=True))
-            point_K = maximised(np.asarray(reference_point, float), objectives)
-            volume = hypervolume_interval(
-                value_AK, draw_RAK, lambda value_AK: hypervolume(value_AK, point_K)
+            keeps_A = np.array(
+                [is_feasible(p.figures["f1_loss"], self.max_f1_loss) for p in self.competing]
             )
-            found_K = [
-                expected_optimism(value_AK[:, k], draw_RAK[:, :, k])
-                for k in range(len(objectives))
-            ]  # NaN without draws, which JSON has not
-            pairs = zip(objectives, found_K, strict=True)
-            optimism = {name: value for name, value in pairs if math.isfinite(value)}
+            volume = self._volume(objectives, reference_point, draws, barred_RA, keeps_A)
+            optimism = self._optimism(objectives, keeps_A)
+            if volume is None:
+                notes.append("the hypervolume has no interval with fewer than 3 seeds")
         else:
             notes.append("front membership is not assessed: an objective has no draws")
         judged = {
@@ -213,6 +226,41 @@ class _Judging:
             notes=tuple(notes),
             problems=problems,
         )
+
+    def _volume(
+        self,
+        objectives: Sequence[str],
+        reference_point: Sequence[float],
+        draws: tuple[np.ndarray, np.ndarray],
+        barred_RA: np.ndarray | None,
+        keeps_A: np.ndarray,
+    ) -> Spread | None:
+        """The hypervolume of what keeps the constraint; None with two seeds, whose draws have no
+        scale.
+        """
+        if min((len(point.seeds) for point in self.competing), default=0) < 3:
+            return None
+        value_AK, draw_RAK = (array.copy() for array in draws)
+        point_K = maximised(np.asarray(reference_point, float), objectives)
+        value_AK[~keeps_A] = point_K  # adds nothing
+        if barred_RA is not None:
+            draw_RAK[barred_RA] = point_K
+        return hypervolume_interval(value_AK, draw_RAK, lambda v_AK: hypervolume(v_AK, point_K))
+
+    def _optimism(self, objectives: Sequence[str], keeps_A: np.ndarray) -> dict[str, float]:
+        """By pooled draws, which have a mean with any number of seeds; none without draws, which
+        JSON cannot say otherwise.
+        """
+        points = [p for p, keeps in zip(self.competing, keeps_A, strict=True) if keeps]
+        draws = objective_draws(points, self.arms, self.figures, objectives, pooled=True)
+        if draws is None:
+            return {}
+        value_AK, draw_RAK = draws
+        found = {
+            name: expected_optimism(value_AK[:, k], draw_RAK[:, :, k])
+            for k, name in enumerate(objectives)
+        }
+        return {name: value for name, value in found.items() if math.isfinite(value)}
 
     def _judged(
         self,
@@ -255,8 +303,7 @@ class _Judging:
         first = next((name for name in objectives if name in FIGURES), FATES[-1])
         if first not in FATES:
             return first
-        open_ones = [reason for reason in self.figures[first].reason_A[1:] if reason]
-        return first.removeprefix("fate_") if open_ones else first
+        return first if self.is_determined[first] else first.removeprefix("fate_")
 
     def _contrasts(self, name: str) -> dict[str, dict[str, tuple[Contrast, Verdict]]]:
         """Configuration -> control -> difference and verdict; every pair is tested together."""

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from orchestrator.console import OK, OURS, stderr
 from orchestrator.data_verbs import load_with_bar
-from orchestrator.front import build_front
+from orchestrator.front import sweep_front
 from orchestrator.front_files import render, rows, write_front
 from orchestrator.front_judged import judge_front
 from orchestrator.plan import duration
@@ -101,12 +101,7 @@ def run_space(options: RunOptions) -> dict[str, Any]:
         follower.stop()
         raise
     records = load_records(folder)
-    front = build_front(
-        records,
-        search.resolved_objectives,
-        max_f1_loss=search.max_f1_loss,
-        racing=search.racing,
-    )
+    front = sweep_front(records, spec)
     judgement = judge_front(folder, front, records)
     write_front(folder, front, judgement)
     if follower.started:

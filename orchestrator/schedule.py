@@ -105,11 +105,14 @@ class Schedule:
         self.stopping: str | None = None
         self._configurations: dict[str, tuple[Configuration, list[str]]] = {}
         self._pending: dict[str, tuple[Configuration, list[str]]] = {}
-        standings = Standings(evidence, self.records, spec.search.resolved_objectives)
+        standings = Standings(
+            evidence, self.records, spec.search.resolved_objectives, spec.search.max_f1_loss
+        )
+        self.standings = standings
         self._further = FurtherSeeds(spec, self.tree, ledger, self.records, standings)
         self.stopping_chains = Stopping(
             spec, self.tree, ledger, self.records, standings,
-            is_started=lambda key: key in self.started,
+            is_started=lambda key: key in self.started or key in self.settled,
         )  # fmt: skip
         self._restore()
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.aggregate import Aggregate
-from orchestrator.arms import arms_of, objective_draws
+from orchestrator.arms import arms_of, barred_draws, objective_draws
 from orchestrator.evidence import Evidence
 from orchestrator.judge import num_replicates
 from orchestrator.judgement import FIGURES
@@ -27,11 +27,15 @@ REPLICATES = 500
 
 @dataclass(frozen=True)
 class Standing:
-    """The configurations whose predictions can be read, and their draws."""
+    """The configurations whose predictions can be read, and their draws (contracts: saying how
+    sure): of the objectives, and whether the constraint on F1 is violated.
+    """
 
     points: Sequence[Aggregate]
     draw_RAK: np.ndarray
     pooled_RAK: np.ndarray
+    barred_RA: np.ndarray | None = None
+    pooled_barred_RA: np.ndarray | None = None
 
 
 class Standings:
@@ -41,6 +45,7 @@ class Standings:
         evidence: opens the stored predictions of validation; None: there are none.
         records: key -> record, as they are at each call.
         objectives: names.
+        max_f1_loss: see ``orchestrator/constraints.py``.
     """
 
     def __init__(
@@ -48,10 +53,12 @@ class Standings:
         evidence: Callable[[], Evidence] | None,
         records: Mapping[str, Mapping[str, Any]],
         objectives: Sequence[str],
+        max_f1_loss: float | None = None,
     ) -> None:
         self._open = evidence
         self._evidence: Evidence | None = None
         self.records, self.objectives = records, tuple(objectives)
+        self.max_f1_loss = max_f1_loss
         self.problem: str | None = None
 
     def of(self, points: Sequence[Aggregate]) -> Standing | None:
@@ -79,7 +86,19 @@ class Standings:
         pooled = objective_draws(points, arms, figures, self.objectives, pooled=True)
         if draws is None or pooled is None:
             return None
-        return Standing(points, draws[1], pooled[1])
+        group_f1 = [
+            metric_figure(replicates, name)
+            for name in replicates.value_AS
+            if name.startswith("f1_of_")
+        ]
+        limit = self.max_f1_loss
+        return Standing(
+            points,
+            draws[1],
+            pooled[1],
+            barred_draws(points, arms, group_f1, limit),
+            barred_draws(points, arms, group_f1, limit, pooled=True),
+        )
 
 
 def _figure(replicates: Replicates, name: str) -> Figure:

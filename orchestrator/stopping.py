@@ -1,12 +1,15 @@
-"""Early stopping for several objectives: a chain is not continued when it cannot reach the front.
+"""Early stopping for several objectives: a chain is not continued when it is unlikely to reach the
+front.
 
 A chain is one arm pruned again and again. While this is on, few iterations come before many: when
 all that is open of up to n iterations is measured, a chain is stopped where, in a share of at
 least ``search.stop_at`` of pooled joint draws of seeds and patients
-(``trainables/metrics/joint.py``), some configuration of up to n iterations dominates it by more
-than the indifference zone: not even the optimistic end of what it may be worth reaches the front.
-(Pooled draws, for by those of three seeds alone nothing is ever stopped.) What a chain might gain
-by further iterations is not foreseen. Controls and baselines always run to the end.
+(``trainables/metrics/joint.py``), some configuration of up to n iterations that keeps the
+constraint on F1 dominates it by more than the indifference zone. Pooled draws, for by those of
+three seeds alone nothing is ever stopped; they are narrow, and some one of many dominates more
+easily than a named one does, so this is a bet on where the work is worth least and no test:
+``benchmarks/stopping.py`` measures how often it stops what belongs to the front. What a chain might
+gain by further iterations is not foreseen. Controls and baselines always run to the end.
 
 So the decision does not depend on how many workers there are or who is fast. A decision to stop is
 an event of the ledger (``stopped``) with its reason; a chain that has once been continued stays
@@ -20,7 +23,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from orchestrator.front import build_front
+from orchestrator.front import sweep_front
 from orchestrator.records import Ledger
 from orchestrator.standings import Standings
 from orchestrator.tree import Node, Tree
@@ -39,7 +42,7 @@ class Stopping:
         ledger: decisions are appended.
         records: key -> record, as they are at each call.
         standings: draws of the configurations.
-        is_started: whether a node was ever handed out.
+        is_started: whether a node was ever handed out, or came from the store.
     """
 
     def __init__(
@@ -107,13 +110,7 @@ class Stopping:
 
     def _decide(self, n: int) -> None:
         """Judge all chains at once that are measured with n iterations and may go on."""
-        front = build_front(
-            self.records,
-            self.search.resolved_objectives,
-            max_f1_loss=self.search.max_f1_loss,
-            racing=self.search.racing,
-            confirmed=False,
-        )
+        front = sweep_front(self.records, self.spec, confirmed=False)
         found = [member.aggregate for member in (*front.members, *front.dominated)]
         points = [point for point in found if point.trial["n"] <= n]
         asked = {
@@ -122,14 +119,14 @@ class Stopping:
             if node.trial.n == n + 1
             and (before := self.before(node)) is not None
             and before not in self._continued | self.stopped
+            and not any(self._is_started(key) for key in self._seeds(node.configuration))
         }
-        standing = self.standings.of(
-            [p for p in points if front.is_feasible(p) or p.configuration in asked]
-        )
+        standing = self.standings.of(points)
         if standing is not None:
-            able = [i for i, point in enumerate(standing.points) if front.is_feasible(point)]
             zone_K = zone_of(self.search.resolved_objectives)
-            share_A, by_AA = dominance_shares(standing.pooled_RAK, zone_K, able)
+            share_A, by_AA = dominance_shares(
+                standing.pooled_RAK, zone_K, standing.pooled_barred_RA
+            )
             for arm, point in enumerate(standing.points):
                 if point.configuration in asked and share_A[arm] >= (self.search.stop_at or 1.0):
                     best = int(np.argmax(by_AA[:, arm]))

@@ -240,7 +240,8 @@ class Pass:
             self.records,
             search.resolved_objectives,
             max_f1_loss=search.max_f1_loss,
-            racing=search.racing,
+            raced_from=self.spec["seeds"] if search.racing else None,
+            num_confirming=search.num_confirming,
         )
         with tempfile.TemporaryDirectory() as scratch:
             write_front(Path(scratch), front, judge_front(self.folder, front, self.records))

@@ -74,8 +74,8 @@ def test_a_treated_arms_seed_brings_its_controls_and_the_reference(sweep):
 
 def test_members_are_confirmed_by_fresh_seeds_alone(sweep):
     schedule = sweep.run(racing_spec(search={"confirm_seeds": 4}))
-    selection = build_front(schedule.records, OBJECTIVES, racing=True, confirmed=False)
-    front = build_front(schedule.records, OBJECTIVES, racing=True)
+    selection = build_front(schedule.records, OBJECTIVES, raced_from=(0, 1, 2), confirmed=False)
+    front = build_front(schedule.records, OBJECTIVES, raced_from=(0, 1, 2))
     fresh = tuple(range(CONFIRMATION, CONFIRMATION + 4))
     assert {m.aggregate.configuration for m in front.members} == {
         m.aggregate.configuration for m in selection.members
@@ -105,8 +105,8 @@ def test_fresh_seeds_choose_nothing(sweep):
         )
         for key, record in schedule.records.items()
     }
-    before = build_front(schedule.records, OBJECTIVES, racing=True, confirmed=False)
-    after = build_front(worse, OBJECTIVES, racing=True)
+    before = build_front(schedule.records, OBJECTIVES, raced_from=(0, 1, 2), confirmed=False)
+    after = build_front(worse, OBJECTIVES, raced_from=(0, 1, 2))
     assert set(after.selected) == {m.aggregate.configuration for m in before.members}
     treated = [m for m in after.members if m.aggregate.trial["role"] == "treatment"]
     assert treated
@@ -176,7 +176,7 @@ def test_the_budget_holds_and_leaves_room_for_confirmation(sweep, trials):
         if schedule.tree.nodes[key].trial.seed < 3 and schedule.settled[key] == "done"
     ]
     assert len(searched) <= trials // 2 or trials == 25
-    front = build_front(schedule.records, OBJECTIVES, racing=True)
+    front = build_front(schedule.records, OBJECTIVES, raced_from=(0, 1, 2))
     if trials >= 40:
         assert front.selected, "nothing was confirmed"
 

@@ -53,7 +53,12 @@ def deviations(
     own_RA = np.random.default_rng([seed, _OWN, place]).standard_normal((num, num_rows))
     draw_RA = np.full((num, num_rows), np.nan)
     intervals = [figure.variance(row) for row in range(num_rows)]
-    one_seed = [x.seed_part * x.num_seeds for x in intervals if x.seed_part is not None]
+    fixed_A = [not (x.seed_part or x.patient_part) for x in intervals]  # FATE of the reference
+    one_seed = [
+        x.seed_part * x.num_seeds
+        for x, fixed in zip(intervals, fixed_A, strict=True)
+        if x.seed_part is not None and x.num_seeds > 1 and not fixed
+    ]
     for row, found in enumerate(intervals):
         on_S: np.ndarray = figure.present_AS[row]
         if found.seed_part is None or found.patient_part is None:
@@ -62,7 +67,7 @@ def deviations(
         centred_R = patient_R - patient_R.mean()
         draw_RA[:, row] = _scaled(centred_R, float(patient_R.std(ddof=1)), found.patient_part)
         count = int(on_S.sum())
-        if pooled and one_seed:
+        if pooled and one_seed and not fixed_A[row]:
             draw_RA[:, row] += own_RA[:, row] * math.sqrt(float(np.mean(one_seed)) / count)
         elif count > 1:
             value_S = figure.value_AS[row, on_S]

@@ -64,34 +64,44 @@ def dominated_draws(draw_RAK: np.ndarray, zone_K: np.ndarray | float = 0.0) -> n
 def dominance_shares(
     draw_RAK: np.ndarray,
     zone_K: np.ndarray | float = 0.0,
-    by: Sequence[int] | None = None,
+    barred_RA: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Share of draws in which an arm is dominated by more than the zone: by some arm (A,), and in
-    column b of row a by arm a alone (A, A). ``by``: the arms that may dominate; None: all.
+    column b of row a by arm a alone (A, A). ``barred_RA``: draws in which an arm violates a
+    constraint; there it dominates none.
     """
-    dominated_RA, by_AA = _dominators(draw_RAK, zone_K, by)
+    dominated_RA, by_AA = _dominators(draw_RAK, zone_K, barred_RA)
     return dominated_RA.mean(0), by_AA
 
 
 def _dominators(
-    draw_RAK: np.ndarray, zone_K: np.ndarray | float, by: Sequence[int] | None = None
+    draw_RAK: np.ndarray, zone_K: np.ndarray | float, barred_RA: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """``dominated_draws``, and the share of draws in which arm a dominates arm b, (A, A)."""
     moved_RAK = draw_RAK + zone_K
     num_arms = draw_RAK.shape[1]
     found_RA = np.zeros(draw_RAK.shape[:2], dtype=bool)
     share_AA = np.zeros((num_arms, num_arms))
-    for arm in range(num_arms) if by is None else by:
+    for arm in range(num_arms):
         other_R1K = draw_RAK[:, arm, None]
         beats_RA = (other_R1K >= moved_RAK).all(-1) & (other_R1K > moved_RAK).any(-1)
+        if barred_RA is not None:
+            beats_RA &= ~barred_RA[:, arm, None]
         found_RA |= beats_RA
         share_AA[arm] = beats_RA.mean(0)
     return found_RA, share_AA
 
 
-def membership_frequency(draw_RAK: np.ndarray) -> np.ndarray:
-    """Share of draws in which no arm dominates each arm, (A,); NaN where undefined."""
-    share_A = 1 - dominated_draws(draw_RAK).mean(0)
+def membership_frequency(
+    draw_RAK: np.ndarray, barred_RA: np.ndarray | None = None
+) -> np.ndarray:
+    """Share of draws in which no arm dominates each arm and it violates no constraint, (A,); NaN
+    where undefined.
+    """
+    lost_RA = _dominators(draw_RAK, 0.0, barred_RA)[0]
+    if barred_RA is not None:
+        lost_RA |= barred_RA
+    share_A = 1 - lost_RA.mean(0)
     return np.where(np.isnan(draw_RAK).any((0, 2)), np.nan, share_A)
 
 
@@ -102,6 +112,7 @@ def memberships(
     *,
     confidence: float = CONFIDENCE,
     min_seeds: int = MIN_SEEDS,
+    barred_RA: np.ndarray | None = None,
 ) -> tuple[Membership, ...]:
     """Frequency and decision of each arm.
 
@@ -111,26 +122,28 @@ def memberships(
         num_seeds_A: seeds of each arm; one with fewer than ``min_seeds`` is not decided out.
         confidence: in (1/2, 1).
         min_seeds: see above.
+        barred_RA: draws in which an arm violates a constraint. There it is no member and dominates
+            none; the constraint is one more that can put it out.
 
     Raises:
         ValueError: a zone is negative, or confidence is out of its range.
     """
     if (np.asarray(zone_K) < 0).any() or not 0.5 < confidence < 1:
         raise ValueError(f"zone at least 0 and confidence in (1/2, 1): {zone_K}, {confidence}")
-    share_A, by_AA = dominance_shares(draw_RAK, zone_K)
-    by_one_A = by_AA.max(0, initial=0.0)
+    lost_A, by_one_A = lost_shares(draw_RAK, zone_K, barred_RA)
     needed = 1 - (1 - confidence) / max(1, draw_RAK.shape[1] - 1)
     found = []
     for frequency, share, by_one, seeds in zip(
-        membership_frequency(draw_RAK), share_A, by_one_A, num_seeds_A, strict=True
+        membership_frequency(draw_RAK, barred_RA), lost_A, by_one_A, num_seeds_A, strict=True
     ):
         if np.isnan(frequency):
             found.append(Membership(None, None, "open", "an objective is undefined"))
             continue
         state: State = "open"
-        reason = None
+        reason: str | None = None
         if share <= 1 - confidence:
-            state = "in"
+            state = "in" if seeds > 1 else "open"
+            reason = None if seeds > 1 else "1 seed: how training varies is not known"
         elif by_one >= needed and seeds >= min_seeds:
             state = "out"
         elif by_one >= needed:
@@ -139,11 +152,25 @@ def memberships(
     return tuple(found)
 
 
+def lost_shares(
+    draw_RAK: np.ndarray, zone_K: np.ndarray | float, barred_RA: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Share of draws in which an arm is dominated by more than the zone or violates a constraint,
+    and the largest share for one and the same reason: one named arm, or the constraint; (A,) each.
+    """
+    dominated_RA, by_AA = _dominators(draw_RAK, zone_K, barred_RA)
+    by_one_A = by_AA.max(0, initial=0.0)
+    if barred_RA is not None:
+        dominated_RA = dominated_RA | barred_RA
+        by_one_A = np.maximum(by_one_A, barred_RA.mean(0))
+    return dominated_RA.mean(0), by_one_A
+
+
 @dataclass(frozen=True)
 class Spread:
     """A function of all arms' figures with its interval around the point estimate.
 
-    ``optimism``: mean of the draws less the value. The front of noisy points lies above that of
+    ``optimism``: median of the draws less the value. The front of noisy points lies above that of
     their means, and so does the point estimate above the truth, by about as much.
     """
 
@@ -160,10 +187,12 @@ def hypervolume_interval(
     *,
     confidence: float = CONFIDENCE,
 ) -> Spread:
-    """Hypervolume of the point estimates, plus and minus a quantile of the draws' deviations.
+    """Hypervolume of the point estimates, plus and minus a quantile of the draws' deviations; at
+    least 0.
 
     No percentiles of the draws: these lie above the value (see ``Spread.optimism``) and can miss
-    it. Half the width is the ``confidence`` quantile of |draw - mean of the draws|.
+    it. Half the width is the ``confidence`` quantile of |draw - median of the draws|. (Not the
+    mean, which an area of draws with two degrees of freedom, three seeds, does not have.)
 
     Args:
         point_AK: point estimates.
@@ -175,6 +204,6 @@ def hypervolume_interval(
     defined_A = ~(np.isnan(draw_RAK).any((0, 2)) | np.isnan(point_AK).any(1))
     value = float(volume(point_AK[defined_A]))
     draw_R = np.array([volume(draw_AK[defined_A]) for draw_AK in draw_RAK])
-    mean = float(draw_R.mean())
-    half = float(np.quantile(np.abs(draw_R - mean), confidence))
-    return Spread(value, value - half, value + half, mean - value)
+    middle = float(np.median(draw_R))
+    half = float(np.quantile(np.abs(draw_R - middle), confidence))
+    return Spread(value, max(0.0, value - half), value + half, middle - value)

@@ -12,6 +12,9 @@ Each sweep starts with three seeds an arm and spends a budget of (arm, seed) pai
 * ``open``: one seed for every arm whose membership is open;
 * ``racing``: orchestrator/racing.py, as sweeps do.
 
+An (arm, seed) pair costs 1 whatever it is; in a sweep a new seed also brings its root, chain and
+controls along. There is no constraint on F1 here.
+
 The front is that of the point estimates. Counted per sweep, against what endless seeds would show
 on the same patients (that is what seeds can find out; patients stay as they are): *wrong* members,
 dominated by more than the indifference zone, and *missed* arms, undominated and not on the front
@@ -39,7 +42,7 @@ from trainables.metrics.membership import dominated_draws, memberships, zone_of
 
 OBJECTIVES = ("fate_eodd_hardt", "f1")
 ZONE_K = zone_of(OBJECTIVES)
-START, MOST, CONFIRM = 3, 24, 5
+START, MOST, CONFIRM = 3, 10, 5  # MOST: the default of search.max_seeds
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ Rule = Callable[[list[Figure], np.ndarray], list[int]]
 
 
 def uniform(figures: list[Figure], seeds_A: np.ndarray) -> list[int]:
-    return [int(arm) for arm in np.argsort(seeds_A, kind="stable")]
+    return [int(arm) for arm in np.argsort(seeds_A, kind="stable") if seeds_A[arm] < MOST]
 
 
 def open_ones(figures: list[Figure], seeds_A: np.ndarray) -> list[int]:
@@ -140,10 +143,13 @@ def outcome(sweep: Simulated, seeds_A: np.ndarray) -> Counter:
                          for a in range(len(seeds_A))])  # fmt: skip
     member_A = pareto_mask(value_AK)
     here_AK = sweep.here_AK
+    count["sweeps"] = 1
     count["wrong"] = int((member_A & dominated_draws(here_AK[None], ZONE_K)[0]).sum())
     covered_AA = (here_AK[:, None] + ZONE_K >= here_AK[None]).all(-1)
     missed_A = pareto_mask(here_AK) & ~member_A & ~covered_AA[member_A].any(0)
     count["missed"] = int(missed_A.sum())
+    for name in ("wrong", "missed"):
+        count[f"{name} squared"] = count[name] ** 2
     count["members"] = int(member_A.sum())
     count["seeds"] = int(seeds_A.sum())
     fresh = sweep.figures(np.full(len(seeds_A), CONFIRM), first=MOST)
@@ -180,6 +186,14 @@ def compare(
     return dict(sorted(total.items(), key=lambda item: item[0][0]))
 
 
+def with_error(count: Counter, name: str) -> str:
+    """Mean over sweeps and its Monte-Carlo standard error."""
+    n = count["sweeps"]
+    mean = count[name] / n
+    error = np.sqrt(max(0.0, count[f"{name} squared"] / n - mean**2) / n)
+    return f"{mean:.2f} ± {error:.2f}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sweeps", type=int, default=400)
@@ -213,7 +227,8 @@ def main() -> None:
         )
         print(
             f"| {budget} | {name} | {count['seeds'] / n / options.arms:.2f} | {members / n:.2f} | "
-            f"{count['wrong'] / n:.3f} | {count['missed'] / n:.3f} | {shown[0]} | {shown[1]} | "
+            f"{with_error(count, 'wrong')} | {with_error(count, 'missed')} | {shown[0]} | "
+            f"{shown[1]} | "
             f"{above} |"
         )
     print(

@@ -6,15 +6,23 @@ answered from the record, each decision is made from the stored predictions of w
 by then. A round is one treated node (a pruning and its fine-tuning).
 
     python benchmarks/stopping.py DIR [--levels 0.8 0.9 0.95] [--workers 8]
+    python benchmarks/stopping.py --simulate [--sweeps 100]
 
-DIR: a finished grid with its store and validation predictions.
+DIR: a finished grid with its store and validation predictions. ``--simulate``: sweeps of the model
+of benchmarks/racing.py, three seeds an arm: how many arms the rule would stop, and which share of
+them is not dominated by more than the zone by what endless seeds would show on the same patients.
 """
 
 import argparse
+import importlib.util
+import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from orchestrator.evidence import open_evidence
 from orchestrator.front import build_front
@@ -24,6 +32,8 @@ from orchestrator.records import Ledger, load_records
 from orchestrator.schedule import Attempt, Budget, Schedule
 from orchestrator.searcher import make_proposer
 from search_spaces.sweep_spec import SweepSpec
+from trainables.metrics.joint import joint_draws
+from trainables.metrics.membership import dominance_shares, dominated_draws
 from trainables.store import Store
 from trainables.trial_spec import DataIdentity
 
@@ -72,12 +82,59 @@ def rounds(records: Records) -> int:
     return sum(record["trial"]["role"] == "treatment" for record in records.values())
 
 
+def simulated(levels: Sequence[float], num_sweeps: int) -> None:
+    """Print what would be stopped where all arms are alike, and where they differ."""
+    racing = _racing()
+    print("| arms | true differences | stop_at | stopped of the arms | of these front-worthy |")
+    print("|---|---|---|---|---|")
+    for num_arms in (12, 36):
+        for spread, told in ((0.0, "none"), (1.0, "as measured")):
+            plain = racing.Sizes()
+            sizes = replace(plain, true_K=tuple(spread * x for x in plain.true_K))
+            rng = np.random.default_rng(0)
+            stopped = dict.fromkeys(levels, 0)
+            worthy = dict.fromkeys(levels, 0)
+            for _ in range(num_sweeps):
+                sweep = racing.draw(num_arms, racing.START, 200, sizes, rng)
+                figures = sweep.figures(np.full(num_arms, racing.START))
+                pooled_RAK = joint_draws(figures, pooled=True)
+                share_A = dominance_shares(pooled_RAK, racing.ZONE_K)[0]
+                worthy_A = ~dominated_draws(sweep.here_AK[None], racing.ZONE_K)[0]
+                for level in levels:
+                    stopped[level] += int((share_A >= level).sum())
+                    worthy[level] += int((worthy_A & (share_A >= level)).sum())
+            for level in levels:
+                all_arms = num_arms * num_sweeps
+                print(
+                    f"| {num_arms} | {told} | {level:g} | {stopped[level] / all_arms:.0%} | "
+                    f"{worthy[level] / max(1, stopped[level]):.1%} |"
+                )
+
+
+def _racing():
+    """benchmarks/racing.py: benchmarks are scripts, not a package."""
+    name = "benchmarks_racing"
+    if name not in sys.modules:
+        path = Path(__file__).with_name("racing.py")
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--simulate", action="store_true")
+    parser.add_argument("--sweeps", type=int, default=100)
     parser.add_argument("--levels", type=float, nargs="+", default=[0.8, 0.9, 0.95])
     parser.add_argument("--workers", type=int, default=8)
     options = parser.parse_args()
+    if options.simulate or options.folder is None:
+        simulated(options.levels, options.sweeps)
+        return
     manifest, spec = read_manifest(options.folder), read_sweep(options.folder)
     records = load_records(options.folder)
     whole = members(records, spec)

@@ -80,18 +80,32 @@ def _evidence(result: dict[str, Any]) -> Table:
     from rich.table import Table
 
     table = Table(title="beside each gap: a classifier with equal per-class rates shows the floor")
-    table.add_column("metric")
+    table.add_column("metric", no_wrap=True)
     for title in ("gap", "95 % interval", "floor", "p", "excess", "debiased", "detectable"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_row("f1", _text(result["f1"]), interval_text(result["interval"]["f1"]))
     for gap in GAPS:
-        beside = (result[name][gap] for name in BESIDE)
-        cells = [_text(result[gap]), interval_text(result["interval"][gap]), *map(_text, beside)]
+        beside = [
+            p_text(result[name][gap]) if name == "p_value" else _text(result[name][gap])
+            for name in BESIDE
+        ]
+        cells = [_text(result[gap]), interval_text(result["interval"][gap]), *beside]
         table.add_row(gap, *cells)
     for gap in GAPS if result["reference"] else ():
         interval = result["interval"][f"fate_{gap}"]
         table.add_row(f"fate_{gap}", _text(result[f"fate_{gap}"]), interval_text(interval))
+    reasons = [interval.get("reason") for interval in result["interval"].values()]
+    told = next((reason for reason in reasons if reason and "not determined" in reason), None)
+    if told is not None and result["reference"]:
+        table.caption = f"FATE without an interval: {told}"
     return table
+
+
+def p_text(p_value: float | None) -> str:
+    """Three places; a permutation test cannot say 0."""
+    if p_value is not None and p_value < 0.0005:
+        return "<.001"
+    return _text(p_value)
 
 
 def _clinical(result: dict[str, Any]) -> Table:

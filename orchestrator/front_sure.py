@@ -73,7 +73,7 @@ def _cells(row: dict[str, Any], gap: str, value: float | None) -> str:
         "–" if frequency is None else f"{frequency:.0%} ({row['membership']})",
         with_ends(value, row[f"{gap}_low"], row[f"{gap}_high"]),
         number(row[f"{gap}_floor"]),
-        number(row[f"{gap}_p_value"]),
+        "&lt;.001" if (p := row[f"{gap}_p_value"]) is not None and p < 0.0005 else number(p),
         number(row.get(f"{gap}_debiased")),
         number(row.get(f"{gap}_detectable")),
     ]

@@ -21,9 +21,9 @@ from orchestrator.records import Ledger
 from orchestrator.standings import Standings
 from orchestrator.tree import Node, Tree
 from search_spaces.sweep_spec import CONFIRMATION, SweepSpec
-from trainables.metrics.membership import zone_of
+from trainables.metrics.membership import lost_shares, zone_of
 
-MAX_ARMS_A_LINE = 60
+MAX_ARMS_A_LINE = 45
 """Of a ledger line, which must stay under 4 KB."""
 
 Addition = tuple[Node, int]
@@ -54,6 +54,9 @@ class FurtherSeeds:
         self.standings = standings
         self._round = 0
         self._settled: frozenset[str] = frozenset()
+        self._lost: dict[str, float] = {}
+        self.notes: list[str] = []
+        """Why racing is over, for people."""
 
     def restore(self) -> None:
         """Extend the tree by what was decided before; what lies outside the space is left out."""
@@ -82,6 +85,8 @@ class FurtherSeeds:
             return False
         front = sweep_front(self.records, self.spec, confirmed=False)
         confirming = self._confirmation(front, self.search.num_confirming)
+        if self.search.racing and not may_race:
+            self.notes = ["racing ended with the hours"]
         if self.search.racing and may_race:
             left = None if room is None else room - self._cost(confirming, has)
             if self._race(front, left, has):
@@ -95,20 +100,32 @@ class FurtherSeeds:
         if settled == self._settled:  # nothing new was seen since the last round found no more
             return False
         additions: list[Addition] = []
-        for node, seed in self._wanted(front):
+        wanted = self._wanted(front)
+        for node, seed in wanted:
             if room is not None and self._cost([*additions, (node, seed)], has) > room:
                 break
             additions.append((node, seed))
         if not additions:
             self._settled = settled
+            self.notes = self._why_over(wanted)
             return False
         self._round += 1
         for start in range(0, len(additions), MAX_ARMS_A_LINE):
             batch = additions[start : start + MAX_ARMS_A_LINE]
             seeds = {node.configuration: seed for node, seed in batch}
-            self.ledger.append("raced", round=self._round, seeds=seeds)
+            lost = {name: self._lost[name] for name in seeds}
+            self.ledger.append("raced", round=self._round, seeds=seeds, lost=lost)
             self._extend(seeds.items())
         return True
+
+    def _why_over(self, wanted: Sequence[Addition]) -> list[str]:
+        if self.standings.problem is not None:
+            return [f"no racing: {self.standings.problem}"]
+        if wanted:
+            return [
+                f"racing ended with the budget: {len(wanted)} more configurations would get a seed"
+            ]
+        return [f"racing ended after {self._round} rounds: nothing that may have more is in doubt"]
 
     def _wanted(self, front: Front) -> list[Addition]:
         """The arms that get one more seed by the rule, those where it tells most first."""
@@ -116,6 +133,13 @@ class FurtherSeeds:
         standing = self.standings.of(points)
         if standing is None:
             return []
+        lost_A, _ = lost_shares(
+            standing.draw_RAK, zone_of(self.search.resolved_objectives), standing.barred_RA
+        )
+        self._lost = {
+            point.configuration: round(float(lost), 4)
+            for point, lost in zip(standing.points, lost_A, strict=True)
+        }
         had = [self._seeds(point.configuration) for point in standing.points]
         chosen = further_seeds(
             standing.draw_RAK,

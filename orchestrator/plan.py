@@ -53,6 +53,8 @@ def plan_space(spec: SweepSpec, device: str | None = None) -> dict[str, Any]:
     shared = sum(seconds)
     if spec.search.hours is not None:
         cost.notes.append(f"search.hours starts nothing new after {spec.search.hours:g} h")
+    if spec.search.racing or spec.search.num_confirming:
+        cost.notes.append("racing and fresh seeds come on top: which ones, the results decide")
     document: dict[str, Any] = {
         "sweep": spec.name,
         "exact": spec.search.sampler == "grid"

@@ -100,6 +100,8 @@ def run_space(options: RunOptions) -> dict[str, Any]:
     except BaseException:
         follower.stop()
         raise
+    for note in outcome.notes:
+        show.say(f"note: {note}")
     records = load_records(folder)
     front = sweep_front(records, spec)
     judgement = judge_front(folder, front, records)
@@ -216,7 +218,7 @@ def render_run(document: dict[str, Any]) -> Group:
             else ""
         )
         + (
-            f", {document['num_stopped']} not run because their chains cannot reach the front"
+            f", {document['num_stopped']} not run because their chains were stopped"
             if document["num_stopped"]
             else ""
         ),

@@ -337,6 +337,14 @@ class Schedule:
         )
 
     @property
+    def notes(self) -> list[str]:
+        """What people should know of how the sweep ended."""
+        notes = list(self._further.notes)
+        if self.stopping_chains.is_on and self.standings.problem is not None:
+            notes.append(f"no chain could be stopped: {self.standings.problem}")
+        return notes
+
+    @property
     def cut_off(self) -> list[str]:
         """Keys that never run because an ancestor failed."""
         stopped = self.stopping_chains.is_stopped

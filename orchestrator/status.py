@@ -11,9 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.aggregate import aggregate
+from orchestrator.constraints import is_feasible
 from orchestrator.manifest import read_manifest, read_sweep
 from orchestrator.objectives import signs
-from orchestrator.records import is_running, load_records
+from orchestrator.records import is_running, load_records, read_events
+from search_spaces.sweep_spec import CONFIRMATION, Search
 from trainables.errors import UserError
 
 
@@ -27,9 +29,10 @@ def sweep_status(folder: Path) -> dict[str, Any]:
     manifest = read_manifest(folder)
     records = load_records(folder)
     alive = is_running(folder)
+    events = list(read_events(folder))
     states = Counter(_state(record, alive) for record in records.values())
     try:
-        objectives = read_sweep(folder).search.resolved_objectives
+        search = read_sweep(folder).search
     except (UserError, OSError) as error:
         raise UserError(f"{folder}/sweep.yaml cannot be read: {error}") from None
     return {
@@ -41,7 +44,10 @@ def sweep_status(folder: Path) -> dict[str, Any]:
         "num_running": states["running"],
         "num_interrupted": states["interrupted"],
         "num_failed": states["failed"],
-        "best": _best(records, objectives),
+        "num_chains_stopped": sum(event["event"] == "stopped" for event in events),
+        "num_racing_rounds": max((e["round"] for e in events if e["event"] == "raced"), default=0),
+        "num_confirmed": len({e["configuration"] for e in events if e["event"] == "confirmed"}),
+        "best": _best(records, search),
         "errors": [
             {
                 "key": key,
@@ -63,12 +69,20 @@ def _state(record: dict[str, Any], alive: bool) -> str:
 
 
 def _best(
-    records: dict[str, dict[str, Any]], objectives: tuple[str, ...]
+    records: dict[str, dict[str, Any]], search: Search
 ) -> dict[str, dict[str, Any] | None]:
-    """Objective -> the configuration with the best value; None where it has none so far."""
+    """Objective -> the configuration with the best value; None where it has none so far.
+
+    Of the seeds that select, not of those that confirm; what may not be on the front is left out.
+    """
     best: dict[str, dict[str, Any] | None] = {}
-    candidates = list(aggregate(records).values())
-    for name in objectives:
+    selecting = {k: r for k, r in records.items() if r["trial"]["seed"] < CONFIRMATION}
+    candidates = [
+        point
+        for point in aggregate(selecting).values()
+        if is_feasible(point.figures["f1_loss"], search.max_f1_loss)
+    ]
+    for name in search.resolved_objectives:
         defined = [a for a in candidates if a.figures.get(name) is not None]
         sign = float(signs([name])[0])
         top = max(defined, key=lambda a: sign * (a.figures[name] or 0.0)) if defined else None
@@ -94,6 +108,12 @@ def render_status(document: dict[str, Any]) -> Group:
         )
     )
     lines = [_best_line(name, found) for name, found in document["best"].items()]
+    for name, told in (
+        ("num_chains_stopped", "chains stopped"), ("num_racing_rounds", "rounds of racing"),
+        ("num_confirmed", "configurations given fresh seeds"),
+    ):  # fmt: skip
+        if document[name]:
+            lines.append(f"{told}: {document[name]}")
     lines += [f"failed: {e['trial']}: {e['type']}: {e['reason']}" for e in document["errors"]]
     lines += [f"warning: {warning}" for warning in document["warnings"]]
     return Group(table, Text("\n".join(lines), no_wrap=True, overflow="ignore"))

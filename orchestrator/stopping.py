@@ -8,8 +8,8 @@ least ``search.stop_at`` of pooled joint draws of seeds and patients
 constraint on F1 dominates it by more than the indifference zone. Pooled draws, for by those of
 three seeds alone nothing is ever stopped; they are narrow, and some one of many dominates more
 easily than a named one does, so this is a bet on where the work is worth least and no test:
-``benchmarks/stopping.py`` measures how often it stops what belongs to the front. What a chain might
-gain by further iterations is not foreseen. Controls and baselines always run to the end.
+``benchmarks/stopping.py`` measures how often it stops what belongs to the front. What a chain
+might gain by further iterations is not foreseen. Controls and baselines always run to the end.
 
 So the decision does not depend on how many workers there are or who is fast. A decision to stop is
 an event of the ledger (``stopped``) with its reason; a chain that has once been continued stays

@@ -105,6 +105,7 @@ class Outcome:
     seconds: float = 0.0
     blocked: list[str] = field(default_factory=list)
     num_stopped: int = 0
+    notes: list[str] = field(default_factory=list)
 
 
 def run_sweep(
@@ -174,6 +175,7 @@ def run_sweep(
             seconds=time.monotonic() - begun,
             blocked=schedule.cut_off,
             num_stopped=schedule.num_stopped,
+            notes=schedule.notes,
         )
     except KeyboardInterrupt:
         ledger.append("interrupted")

@@ -110,7 +110,7 @@ def _gap(gap: Mapping[str, Any], paper: bool) -> Cell:
     """A gap beside what a classifier with equal per-class rates would show."""
     cell = _figure(gap, 4, paper)
     if not paper and gap["floor"] is not None:
-        cell.rest += f" (floor {gap['floor']:.4f}, p {gap['p_value']:.2f})"
+        cell.rest += f" (floor {gap['floor']:.4f}, p {_p(gap['p_value'])})"
     return cell
 
 
@@ -158,3 +158,8 @@ def _letter(number: int) -> str:
     """a, b, ..., z, aa, ab, ..."""
     head, tail = divmod(number, 26)
     return (_letter(head - 1) if head else "") + chr(ord("a") + tail)
+
+
+def _p(p_value: float) -> str:
+    """Two places; a permutation test cannot say 0."""
+    return "<.01" if p_value < 0.005 else f"{p_value:.2f}"

@@ -74,10 +74,11 @@ class Search(Spec):
         description="further seeds, one at a time, for configurations whose place on the front is "
         "in doubt",
     )
-    max_seeds: int = Field(10, ge=1, description="racing gives no configuration more")
+    max_seeds: int = Field(10, ge=1, le=1000, description="racing gives no configuration more")
     confirm_seeds: int | None = Field(
         None,
         ge=0,
+        le=1000,
         description="fresh seeds for each member of the front, from which its figures are then "
         "reported; null: 5 where racing is on, else none",
     )
@@ -168,6 +169,15 @@ class SweepSpec(Spec):
                 f"front) but got {list(value)}"
             )
         return value
+
+    @model_validator(mode="after")
+    def _room_to_race(self) -> SweepSpec:
+        if self.search.racing and self.search.max_seeds < len(self.seeds):
+            raise ValueError(
+                f"search.max_seeds ({self.search.max_seeds}) is below the number of seeds "
+                f"({len(self.seeds)})"
+            )
+        return self
 
     @model_validator(mode="after")
     def _every_option_is_valid(self) -> SweepSpec:

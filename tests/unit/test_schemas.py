@@ -162,7 +162,8 @@ def test_the_other_events(tmp_path):
     ledger.append(
         "stopped", configuration="a", n=1, dominated=0.97, mostly_by="b", mostly_by_share=0.5
     )
-    ledger.append("raced", round=1, seeds={root.node.configuration: 3})
+    name = root.node.configuration
+    ledger.append("raced", round=1, seeds={name: 3}, lost={name: 0.5})
     ledger.append("confirmed", configuration=root.node.configuration, seeds=[10_000, 10_001])
     ledger.append("test_opened", keys=[root.node.key])
     ledger.append("merged", sources=["elsewhere"])

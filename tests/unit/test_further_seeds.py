@@ -8,7 +8,7 @@ from fake_sweep import fake_spec
 from predicted_sweep import IMAGES, Predicted
 
 from orchestrator.evidence import Evidence
-from orchestrator.front import build_front
+from orchestrator.front import build_front, sweep_front
 from orchestrator.schedule import FINISHED, Budget
 from orchestrator.tree import full_tree
 from search_spaces.sweep_spec import CONFIRMATION, Search
@@ -231,3 +231,100 @@ def test_a_store_without_predictions_ends_the_race_not_the_sweep(sweep):
 class Gone(Evidence):
     def prediction_N(self, key):
         raise StoreError("gone")
+
+
+def test_all_that_began_with_two_seeds_stay_in_the_race(sweep):
+    """Seeds that the race gave to some do not become what all must have."""
+    spec = racing_spec(search={"max_seeds": 6, "confirm_seeds": 0}).model_copy(
+        update={"seeds": (0, 1)}
+    )
+    schedule = sweep.run(spec)
+    assert sweep.events("raced")
+    front = sweep_front(schedule.records, spec, confirmed=False)
+    assert front.incomplete == ()
+    compared = [m.aggregate for m in (*front.members, *front.dominated)]
+    assert len(compared) == len({node.configuration for node in schedule.tree.nodes.values()})
+    assert max(len(point.seeds) for point in compared) > 2
+
+
+def barely(trial):
+    """Alike, so that who violates the constraint is decided by noise."""
+    return 0.90, 0.70
+
+
+def test_who_violates_the_constraint_by_chance_is_raced_too(tmp_path):
+    fake = Predicted(tmp_path / "sweep", barely)
+    search = {"max_seeds": 6, "confirm_seeds": 0}
+    spec = racing_spec(search=search)
+    spec = spec.model_copy(
+        update={"search": spec.search.model_copy(update={"max_f1_loss": 0.01})}
+    )
+    schedule = fake.start(spec)
+    while not fake.events("raced"):
+        fake.finish(schedule, schedule.next())
+    selecting = {
+        key: record
+        for key, record in schedule.records.items()
+        if record["status"] == "done" and record["trial"]["seed"] < 3
+    }
+    front = sweep_front(selecting, spec, confirmed=False)
+    violating = {
+        m.aggregate.configuration for m in front.dominated if not front.is_feasible(m.aggregate)
+    }
+    assert violating
+    fake.drive(schedule)
+    raced = {name for event in fake.events("raced") for name in event["seeds"]}
+    assert raced & violating
+    for event in fake.events("raced"):
+        assert event["lost"].keys() == event["seeds"].keys()
+        assert all(0 <= share <= 1 for share in event["lost"].values())
+    fake.ledger.close()
+
+
+def test_what_was_not_confirmed_says_so(sweep):
+    spec = racing_spec(search={"reserve": 0.0, "confirm_seeds": 4})
+    trials = len(full_tree(spec, sweep.start(spec).tree.data, "cpu").nodes)
+    schedule = sweep.run(spec, Budget(trials=trials))
+    front = sweep_front(schedule.records, spec)
+    assert not front.selected
+    assert any(note.startswith("not confirmed: no fresh seed was trained") for note in front.notes)
+    assert schedule.notes == [
+        note for note in schedule.notes if note.startswith("racing ended with the budget")
+    ]
+    assert schedule.notes
+
+
+def test_a_member_that_violates_the_constraint_on_fresh_seeds_is_named(sweep):
+    spec = racing_spec(search={"confirm_seeds": 3})
+    schedule = sweep.run(spec)
+    front = sweep_front(schedule.records, spec)
+    worst = max(m.aggregate.figures["f1_loss"] for m in front.members)
+    limit = spec.search.model_copy(update={"max_f1_loss": max(0.0, worst - 1e-9)})
+    found = sweep_front(schedule.records, spec.model_copy(update={"search": limit}))
+    losing = [m for m in found.members if not found.is_feasible(m.aggregate)]
+    told = any("on the fresh seeds" in note and "lose more" in note for note in found.notes)
+    assert bool(losing) == told
+    if front.knee is not None:
+        point = front.members[front.knee].values
+        assert not any(
+            other.values != point and np.all(np.array(other.values) >= point)
+            for other in front.members
+        )
+
+
+def test_stored_chains_are_not_stopped(tmp_path):
+    """A store that has the whole grid: nothing is to be saved, and members get their seeds."""
+    first = Predicted(tmp_path / "first")
+    spec = racing_spec(search={"confirm_seeds": 0}).model_copy(update={"iterations": 2})
+    first.run(spec)
+    second = Predicted(tmp_path / "second")
+    second.store = first.store
+    search = spec.search.model_copy(update={"stop_at": 0.55, "confirm_seeds": 3})
+    stopping = spec.model_copy(update={"search": search})
+    schedule = second.run(stopping)
+    assert second.events("stopped") == []
+    front = sweep_front(schedule.records, stopping)
+    assert front.selected
+    assert schedule.num_open == 0
+    first.ledger.close()
+    second.ledger.close()

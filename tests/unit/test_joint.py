@@ -81,6 +81,15 @@ def test_pooled_draws_have_the_mean_variance_of_a_seed() -> None:
     assert np.corrcoef(seeds_RA.T)[np.triu_indices(ARMS, 1)] == pytest.approx(0, abs=0.03)
 
 
+def test_the_reference_s_fate_has_no_pooled_noise() -> None:
+    fate = fate_figure(made_up(), "eodd_hardt", 0)
+    draw_RA = joint_draws([fate], pooled=True)[:, :, 0]
+    assert (draw_RA[:, 0] == 0).all()
+    others = [fate.interval(arm).seed_part * SEEDS for arm in range(1, ARMS)]
+    expected = fate.interval(1).patient_part + np.mean(others) / SEEDS
+    assert draw_RA[:, 1].var() == pytest.approx(expected, rel=0.05)
+
+
 def only_patients(figure):
     """The figure as if its seeds did not differ."""
     mean_A1 = np.nanmean(np.where(figure.present_AS, figure.value_AS, np.nan), 1, keepdims=True)

@@ -97,3 +97,43 @@ def test_who_gets_seeds_is_who_is_open():
         in_doubt = [arm for arm, one in enumerate(found) if one.state == "open"]
         for arm in chosen:
             assert arm in in_doubt or (by_AA[arm, in_doubt] > 0.05).any()
+
+
+def test_a_constraint_is_one_more_reason_to_be_in_doubt_or_out():
+    """Arms 1 and 2 would be on the front; 1 violates it in half of the draws, 2 in all."""
+    draw_RAK = draws((0.3, 0.5), (0.1, 0.55), (0.0, 0.6))
+    barred_RA = np.zeros((400, 3), dtype=bool)
+    barred_RA[::2, 1] = True
+    barred_RA[:, 2] = True
+    options = {"barred_RA": barred_RA, "pooled_barred_RA": barred_RA}
+    assert further_seeds(draw_RAK, draw_RAK, ZONE, [5, 5, 5], 10) == []
+    assert further_seeds(draw_RAK, draw_RAK, ZONE, [5, 5, 5], 10, **options) == [1]
+    assert further_seeds(draw_RAK, draw_RAK, ZONE, [5, 10, 3], 10, **options) == [2]
+
+
+def test_memberships_under_a_constraint_against_loops():
+    rng = np.random.default_rng(3)
+    draw_RAK = draws(*rng.normal(0, (0.05, 0.01), (5, 2)), sd=0.02, num=80)
+    barred_RA = rng.random((80, 5)) < np.array([0.0, 0.1, 0.5, 0.9, 1.0])
+    found = memberships(draw_RAK, ZONE, [5] * 5, barred_RA=barred_RA)
+    for b in range(5):
+        free = lost = 0
+        for r in range(80):
+            able = [a for a in range(5) if a != b and not barred_RA[r, a]]
+            plain = [a for a in able if dominates(draw_RAK[r, a], draw_RAK[r, b])]
+            zone = [a for a in able if dominates(draw_RAK[r, a], draw_RAK[r, b] + ZONE)]
+            free += not plain and not barred_RA[r, b]
+            lost += bool(zone) or bool(barred_RA[r, b])
+        assert found[b].frequency == pytest.approx(free / 80)
+        assert found[b].dominated == pytest.approx(lost / 80)
+    assert found[4].state == "out"
+
+
+def dominates(one, other):
+    return bool((one >= other).all() and (one > other).any())
+
+
+def test_nothing_is_in_with_one_seed():
+    draw_RAK = draws((0.3, 0.5), (0.0, 0.6))
+    assert [one.state for one in memberships(draw_RAK, ZONE, [1, 2])] == ["open", "in"]
+    assert further_seeds(draw_RAK, draw_RAK, ZONE, [1, 2], 10) == [0]

@@ -164,6 +164,11 @@ def render(front: Front, judgement: Judgement | None = None) -> Table:
     if judged:
         captions.append("on front: share of joint redraws of seeds and patients")
         captions += [f"{line['configuration']}: {text}" for line in lines for text in _told(line)]
+    for line in lines:
+        if line["confirmed"]:
+            chosen = ", ".join(f"{k} {v:.3f}" for k, v in line["selection_values"].items())
+            num = line["num_selection_seeds"]
+            captions.append(f"{line['configuration']}: chosen by {num} seeds at {chosen}")
     table.caption = "\n".join([*captions, *all_notes(front, judgement)])
     return table
 

@@ -12,12 +12,16 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from orchestrator.aggregate import Aggregate, spread
 from orchestrator.front import Front, Member
 from orchestrator.front_sure import sure_table
 from orchestrator.front_table import group_f1, members_table
 from orchestrator.judged_columns import columns_of
 from orchestrator.judgement import Judgement
+from orchestrator.objectives import maximised
+from orchestrator.pareto import pareto_mask
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter
@@ -106,8 +110,12 @@ def front_page(
 
 def _seeds(front: Front) -> str:
     numbers = sorted({len(member.aggregate.seeds) for member in front.members})
-    text = " or ".join(map(str, numbers))
-    return f"{text} seed{'' if numbers == [1] else 's'} a configuration"
+    text = " or ".join(map(str, numbers)) + f" seed{'' if numbers == [1] else 's'}"
+    if not front.selected:
+        return f"{text} a configuration"
+    chosen = sorted({len(member.aggregate.seeds) for member in front.selected.values()})
+    others = " or ".join(map(str, chosen))
+    return f"{text} a member, which chose nothing; chosen by {others} others"
 
 
 def _summary(front: Front) -> str:
@@ -153,16 +161,19 @@ def _figure(front: Front, records: Records, judgement: Judgement | None) -> Figu
         points = [m for m in front.dominated if m.aggregate.trial["role"] == role]
         drawn = _drawable(points, x, y)
         if drawn:
-            figure.add_trace(_points(drawn, x, y, records, role, judgement, on_front=False))
+            name = f"{'other, by the selecting seeds' if front.selected else 'other'}: {role}"
+            figure.add_trace(_points(drawn, x, y, records, role, judgement, name))
     members = _drawable(front.members, x, y)
-    if set(front.objectives) == {x, y} and len(members) > 1:
-        figure.add_trace(_line(members, x, y))
+    bounding = _undominated(members, front)
+    if set(front.objectives) == {x, y} and len(bounding) > 1:
+        figure.add_trace(_line(bounding, x, y))
     if members:
         figure.add_trace(_each_seed(members, x, y))
     for role in SYMBOLS:
         drawn = [m for m in members if m.aggregate.trial["role"] == role]
         if drawn:
-            figure.add_trace(_points(drawn, x, y, records, role, judgement, on_front=True))
+            name = f"on the front: {role}"
+            figure.add_trace(_points(drawn, x, y, records, role, judgement, name, on_front=True))
     if front.knee is not None and front.members[front.knee] in members:
         point = front.members[front.knee].aggregate
         figure.add_annotation(
@@ -181,6 +192,14 @@ def _figure(front: Front, records: Records, judgement: Judgement | None) -> Figu
     return figure
 
 
+def _undominated(members: Sequence[Member], front: Front) -> list[Member]:
+    """On fresh seeds a member may be dominated by another."""
+    if not members:
+        return []
+    values_NK = maximised(np.array([m.values for m in members]), front.objectives)
+    return [m for m, best in zip(members, pareto_mask(values_NK), strict=True) if best]
+
+
 def _drawable(points: Sequence[Member], x: str, y: str) -> list[Member]:
     """Members may be chosen by other objectives than the two that are drawn."""
     return [
@@ -197,8 +216,9 @@ def _points(
     records: Records,
     role: str,
     judgement: Judgement | None,
+    name: str,
     *,
-    on_front: bool,
+    on_front: bool = False,
 ) -> Scatter:
     import plotly.graph_objects as go
 
@@ -217,7 +237,7 @@ def _points(
         error_x=error | {"array": [_half_width(point, x, judgement) for point in points]},
         error_y=error | {"array": [_half_width(point, y, judgement) for point in points]},
         mode="markers",
-        name=f"on the front: {role}" if on_front else f"dominated: {role}",
+        name=name,
         marker=marker,
         text=[hover(point, records, x, judgement) for point in points],
         hovertemplate="%{text}<extra></extra>",

@@ -53,6 +53,11 @@ class OptunaProposer:
             list(grid(spec)) if is_finite([spec.baseline, spec.prune]) else None
         )
 
+    @property
+    def _trials(self) -> list[optuna.trial.FrozenTrial]:
+        """To be read only: ``study.trials`` copies every trial that ever was, each time."""
+        return self.study.get_trials(deepcopy=False)
+
     def _new_study(self) -> optuna.Study:
         return optuna.create_study(directions=directions(self.names), sampler=self._sampler(0))
 
@@ -100,7 +105,7 @@ class OptunaProposer:
             self._tell(number, measured)
 
     def _tell(self, number: int, measured: Measured) -> None:
-        frozen = self.study.get_trials(deepcopy=False)[number]
+        frozen = self._trials[number]
         if frozen.state.is_finished():
             return
         defined = [value for value in measured.values if value is not None]
@@ -120,12 +125,12 @@ class OptunaProposer:
         if self._unvisited() == []:
             return out
         for _ in range(MAX_REPEATS):
-            number = len(self.study.trials)
+            number = len(self._trials)
             self._forget_caches()
             self.study.sampler = self._sampler(number)
             trial = self.study.ask()
             parameters, configuration = self._suggest(trial)
-            attrs = dict(self.study.trials[number].system_attrs)
+            attrs = dict(self._trials[number].system_attrs)
             repeat = configuration.key in self._numbers
             chosen_by = "repeat" if repeat else self.spec.search.sampler
             self._numbers.setdefault(configuration.key, []).append(number)
@@ -139,7 +144,7 @@ class OptunaProposer:
         rest = self._unvisited()
         if not rest:
             return out
-        number = len(self.study.trials)
+        number = len(self._trials)
         parameters, configuration = random.Random(f"{self.spec.search.seed}/{number}").choice(rest)
         chosen = Proposal(number, parameters, configuration, "unvisited")
         self._enter(chosen)
@@ -160,7 +165,7 @@ class OptunaProposer:
             if configuration.key not in self._numbers:
                 entries.append(
                     Proposal(
-                        number=len(self.study.trials),
+                        number=len(self._trials),
                         parameters=proposal.parameters | {"n": n},
                         configuration=configuration,
                         chosen_by="ancestor",
@@ -205,7 +210,7 @@ class OptunaProposer:
             # it
             trial = create_trial(state=TrialState.FAIL)
         self.study.add_trial(trial)
-        number = len(self.study.trials) - 1
+        number = len(self._trials) - 1
         self._numbers.setdefault(proposal.configuration.key, []).append(number)
 
 

@@ -93,7 +93,8 @@ class OptunaProposer:
         """Rebuild the study from the ledger's proposals and the values known by now."""
         for proposal in proposals:
             self._enter(proposal)
-        for proposal in proposals:
+        # each once: all entries of a configuration, repeats too, are told together
+        for proposal in {p.configuration.key: p for p in proposals}.values():
             measured = known(proposal.configuration)
             if measured is not None:
                 self.observe(proposal.configuration, measured)

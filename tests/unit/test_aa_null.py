@@ -43,5 +43,5 @@ def test_racing_gives_open_arms_seeds_until_the_most(aa_null) -> None:
     seeds_of, members, _ = aa_null.race(replicates, 3, aa_null.racing)
     assert max(seeds_of.values()) == aa_null.MOST_SEEDS
     assert members
-    still = aa_null.race(replicates, 3, lambda found, num: np.zeros(len(num), bool))
+    still = aa_null.race(replicates, 3, lambda draw_RAK, pooled_RAK, seeds_A: [])
     assert set(still[0].values()) == {3}

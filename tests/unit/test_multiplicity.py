@@ -67,12 +67,12 @@ def test_the_same_contrast_many_times_costs_little() -> None:
 
 def test_independent_contrasts_cost_what_sidak_says() -> None:
     rng = np.random.default_rng(0)
-    value_AS = np.zeros((11, 2000))
-    value_AS[1:] = rng.normal(size=(10, 2000))
-    found = max_t(arms_of(value_AS, num=20_000), [(arm, 0) for arm in range(1, 11)])
+    value_AS = np.zeros((11, 500))
+    value_AS[1:] = rng.normal(size=(10, 500))
+    found = max_t(arms_of(value_AS, num=16_000), [(arm, 0) for arm in range(1, 11)])
     sidak = stats.norm.ppf(1 - (1 - 0.95 ** (1 / 10)) / 2)
     for one in found:
-        assert half(one.simultaneous) / one.plain.standard_error == pytest.approx(sidak, rel=0.02)
+        assert half(one.simultaneous) / one.plain.standard_error == pytest.approx(sidak, rel=0.025)
 
 
 def test_family_wise_error_of_equal_arms_is_held_and_that_of_plain_intervals_is_not() -> None:

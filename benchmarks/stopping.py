@@ -14,8 +14,6 @@ them is not dominated by more than the zone by what endless seeds would show on 
 """
 
 import argparse
-import importlib.util
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -84,7 +82,8 @@ def rounds(records: Records) -> int:
 
 def simulated(levels: Sequence[float], num_sweeps: int) -> None:
     """Print what would be stopped where all arms are alike, and where they differ."""
-    racing = _racing()
+    import racing  # the script beside this one
+
     print("| arms | true differences | stop_at | stopped of the arms | of these front-worthy |")
     print("|---|---|---|---|---|")
     for num_arms in (12, 36):
@@ -109,19 +108,6 @@ def simulated(levels: Sequence[float], num_sweeps: int) -> None:
                     f"| {num_arms} | {told} | {level:g} | {stopped[level] / all_arms:.0%} | "
                     f"{worthy[level] / max(1, stopped[level]):.1%} |"
                 )
-
-
-def _racing():
-    """benchmarks/racing.py: benchmarks are scripts, not a package."""
-    name = "benchmarks_racing"
-    if name not in sys.modules:
-        path = Path(__file__).with_name("racing.py")
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
 
 
 def main() -> None:

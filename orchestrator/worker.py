@@ -202,10 +202,29 @@ def end_leftovers(folder: Path) -> int:
             continue
         try:
             process = psutil.Process(note["pid"])
-            if abs(process.create_time() - note["created"]) < 1:
+            same = abs(process.create_time() - note["created"]) < 1
+            if same and _runs(process):
                 process.kill()
                 found.append(process)
         except psutil.NoSuchProcess:
             continue
-    psutil.wait_procs(found, timeout=10)
+    _wait_ended(found, seconds=10)
     return len(found)
+
+
+def _wait_ended(processes: list[psutil.Process], seconds: float) -> None:
+    """Until none of them runs; a zombie has ended, and may stay one for ever where the first
+    process of a container collects no orphans (``psutil.wait_procs`` would wait for it).
+    """
+    end = time.monotonic() + seconds
+    left = processes
+    while left and time.monotonic() < end:
+        left = [process for process in left if _runs(process)]
+        time.sleep(0.02 if left else 0)
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

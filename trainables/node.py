@@ -26,6 +26,8 @@ from trainables.store import Store
 from trainables.trial_spec import Trial, digest
 
 WEIGHTS, MASKS = "weights.safetensors", "masks.safetensors"
+MODEL_FILES = (WEIGHTS, MASKS)
+"""What may be dropped: the rest of a node is its result, these can be computed again."""
 CURVES, SCORES = "curves.json", "scores.json"
 
 Parents: TypeAlias = list[tuple[Trial, dict[str, Any]]]
@@ -110,6 +112,23 @@ def to_device(model: Classifier, device: torch.device) -> Classifier:
     return model.to(device)
 
 
+def model_files(model: Classifier) -> dict[str, bytes]:
+    """The files a model comes back from, but for its plan."""
+    state = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    files = {WEIGHTS: save_tensors(state)}
+    if model.masks:
+        files[MASKS] = save_tensors({n: m.cpu().contiguous() for n, m in model.masks.items()})
+    return files
+
+
+def has_model(store: Store, key: str) -> bool:
+    """Whether the model of a committed node is there and undamaged (all of it is read)."""
+    node = store.node(key)
+    return node is not None and all(
+        store.is_whole(key, name) for name in MODEL_FILES if name in node["files"]
+    )
+
+
 def commit(
     store: Store,
     key: str,
@@ -122,21 +141,19 @@ def commit(
 ) -> dict[str, Any]:
     """Put a finished trial into the store; returns the node's document (of the first commit)."""
     model = made.model
-    state = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
-    weights = save_tensors(state)
-    files = {WEIGHTS: weights} | {FILES[split]: p.to_bytes() for split, p in predictions.items()}
+    files = model_files(model)
+    weights = files[WEIGHTS]
+    files |= {FILES[split]: p.to_bytes() for split, p in predictions.items()}
     files |= {
         n: json.dumps(content, allow_nan=False).encode() for n, content in made.files.items()
     }
-    if model.masks:
-        files[MASKS] = save_tensors({n: m.cpu().contiguous() for n, m in model.masks.items()})
     num_masked = sum(int((mask == 0).sum()) for mask in model.masks.values())
     document = {
         "trial": trial.model_dump(mode="json"),
         "classes": list(dataset.classes),
         "image_size": dataset.image_size,
         "parents": [
-            {"key": node["key"], "weights_sha256": node["model"]["weights_sha256"]}
+            {"key": node["key"], "weights_sha256": node["files"][WEIGHTS]["sha256"]}
             for _, node in parents
         ],
         "plan": made.plan,

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +82,52 @@ class Store:
             return False
         return True
 
-    def discard(self, key: str) -> None:
-        """Take a node back whose files are gone or damaged, so that it can be committed again."""
-        with contextlib.suppress(FileNotFoundError):
-            self.fs.rm_file(f"{self.folder(key)}/{NODE}")
+    def drop(self, key: str, names: Sequence[str]) -> int:
+        """Remove some files of a committed node, whose record stays valid; returns the bytes
+        freed.
+        """
+        node = self.node(key)
+        freed = 0
+        for name in names:
+            entry = node["files"].get(name) if node else None
+            if entry is None:
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                self.fs.rm_file(f"{self.folder(key)}/{entry['path']}")
+                freed += entry["num_bytes"]
+        return freed
+
+    def is_there(self, key: str, name: str) -> bool:
+        """Whether a file of a committed node has not been dropped; its content is not read."""
+        node = self.node(key)
+        entry = node["files"].get(name) if node else None
+        return entry is not None and bool(
+            self.fs.exists(f"{self.folder(key)}/{entry['path']}")
+        )
+
+    def replace(self, key: str, files: dict[str, bytes]) -> dict[str, Any]:
+        """Put files that were dropped or damaged back into a committed node; returns its document.
+
+        All else of the document stays as it was committed. The content may differ from what was
+        there (a GPU does not repeat itself to the bit); the document then names the new checksum.
+
+        Raises:
+            StoreError: the node was never committed.
+        """
+        node = self.node(key)
+        if node is None:
+            raise StoreError(f"node {key} is not in {self.uri}")
+        entries = self._put_files(key, files)
+        document = node | {"files": node["files"] | entries}
+        text = json.dumps(document, sort_keys=True, indent=1, allow_nan=False).encode()
+        path = f"{self.folder(key)}/{NODE}"
+        if self.is_local:
+            draft = Path(path).with_name(f".{NODE}.{uuid.uuid4().hex[:8]}")
+            draft.write_bytes(text)
+            draft.replace(path)
+        else:
+            self.fs.pipe_file(path, text)
+        return document
 
     def commit(
         self, key: str, files: dict[str, bytes], document: dict[str, Any]
@@ -93,16 +136,7 @@ class Store:
 
         The files of one attempt lie in a folder of their own, so two attempts never mix.
         """
-        attempt = uuid.uuid4().hex[:12]
-        entries = {}
-        for name, data in files.items():
-            path = f"sealed/{attempt}/{name}" if name.startswith("test") else f"{attempt}/{name}"
-            self._put(f"{self.folder(key)}/{path}", data)
-            entries[name] = {
-                "path": path,
-                "sha256": hashlib.sha256(data).hexdigest(),
-                "num_bytes": len(data),
-            }
+        entries = self._put_files(key, files)
         document = {"key": key} | document | {"files": entries}
         text = json.dumps(document, sort_keys=True, indent=1, allow_nan=False).encode()
         if self.put_if_absent(f"{self.folder(key)}/{NODE}", text):
@@ -113,6 +147,20 @@ class Store:
         for entry in entries.values():
             self.fs.rm_file(f"{self.folder(key)}/{entry['path']}")
         return winner
+
+    def _put_files(self, key: str, files: dict[str, bytes]) -> dict[str, dict[str, Any]]:
+        """Write files into a folder of this attempt; returns their entries in the document."""
+        attempt = uuid.uuid4().hex[:12]
+        entries = {}
+        for name, data in files.items():
+            path = f"sealed/{attempt}/{name}" if name.startswith("test") else f"{attempt}/{name}"
+            self._put(f"{self.folder(key)}/{path}", data)
+            entries[name] = {
+                "path": path,
+                "sha256": hashlib.sha256(data).hexdigest(),
+                "num_bytes": len(data),
+            }
+        return entries
 
     def _put(self, path: str, data: bytes) -> None:
         if self.is_local:

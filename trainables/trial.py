@@ -23,21 +23,23 @@ from trainables.models.classifier import Classifier
 from trainables.node import (
     CURVES,
     SCORES,
-    WEIGHTS,
     Clock,
     Made,
     Parents,
     commit,
     execution,
+    has_model,
     load_model,
     make_baseline,
     measure_latency,
+    model_files,
     to_device,
     with_plan,
 )
 from trainables.predictions import FILES, Predictions, split_counts, split_predictions
 from trainables.pruning.base import ScoringError
 from trainables.pruning.remove import choose, remove
+from trainables.pruning.surgery import ChannelPlan, removed_between
 from trainables.registry import backbones, criteria
 from trainables.scoring import score_criteria
 from trainables.store import Store
@@ -74,34 +76,66 @@ def run_trial(
     node = store.node(key)
     if node is not None:
         return node
+    step = _prepare(trial, dataset, store, device, report)
+    made = step.make()
+    recipe = trial.prune.finetune if trial.prune else trial.baseline.training
+    predictions = {}
+    for number, split in enumerate(SPLITS):
+        rows = dataset.indices(number)
+        logits_NK = step.trainer.predict(made.model, step.baseline, recipe, rows)
+        predictions[split] = split_predictions(dataset, split, logits_NK)
+    step.clock.lap("predict")
+    latency = measure_latency(made.model, step.baseline, dataset.image_size)
+    how = execution(step.clock, step.device, step.trainer.notes) | {"latency": latency}
+    return commit(store, key, trial, step.parents, made, predictions, dataset, how)
+
+
+def remake_model(
+    trial: Trial,
+    dataset: Dataset,
+    store: Store,
+    *,
+    device: str = "cpu",
+    report: Report | None = None,
+) -> dict[str, Any]:
+    """Compute the model of a stored node again where it was dropped or is damaged, and the models
+    of its ancestors as far as they are missing; returns the node's document.
+
+    The record stays: nothing is measured again, and the channels that the record names are
+    removed, not scored anew. On one CPU family the weights are the same to the bit; a GPU's differ
+    by its rounding, and the document then names the checksum of those that are there.
+
+    Raises:
+        as ``run_trial``.
+    """
+    key = node_key(trial, identity(dataset))
+    node = store.node(key)
+    if node is None:
+        return run_trial(trial, dataset, store, device=device, report=report)
+    if has_model(store, key):
+        return node
+    step = _prepare(trial, dataset, store, device, report)
+    step.recorded_plan = node["plan"]
+    return store.replace(key, model_files(step.make().model))
+
+
+def _prepare(
+    trial: Trial, dataset: Dataset, store: Store, device: str, report: Report | None
+) -> _Step:
+    """The step with its parents' models in the store and its data on the device."""
     baseline = make_baseline(trial, dataset)  # refuses unfit data before anything is trained
     _check_criterion(trial, dataset)
     torch.set_num_threads(trial.compute.threads)
-    parents: Parents = []
-    for parent in trial.parents:
-        # a record stays valid when its weights are gone; whoever needs them makes them again
-        needed = node_key(parent, identity(dataset))
-        if store.has(needed) and not store.is_whole(needed, WEIGHTS):
-            store.discard(needed)
-        parents.append((parent, run_trial(parent, dataset, store, device=device, report=report)))
+    parents: Parents = [
+        (parent, remake_model(parent, dataset, store, device=device, report=report))
+        for parent in trial.parents
+    ]
     clock = Clock()
     _prepare_device(torch.device(device), trial)
     data = DeviceData(dataset, torch.device(device))
     trainer = Trainer(data, trial.compute, trial.seed, trial.n)
     clock.lap("data")
-    step = _Step(trial, parents, baseline, trainer, store, clock, report)
-    made = step.prune() if trial.n else step.train()
-    made.model.eval()
-    recipe = trial.prune.finetune if trial.prune else trial.baseline.training
-    predictions = {}
-    for number, split in enumerate(SPLITS):
-        rows = dataset.indices(number)
-        logits_NK = trainer.predict(made.model, step.baseline, recipe, rows)
-        predictions[split] = split_predictions(dataset, split, logits_NK)
-    clock.lap("predict")
-    latency = measure_latency(made.model, step.baseline, dataset.image_size)
-    how = execution(clock, data.device, trainer.notes) | {"latency": latency}
-    return commit(store, key, trial, parents, made, predictions, dataset, how)
+    return _Step(trial, parents, baseline, trainer, store, clock, report)
 
 
 def _prepare_device(device: torch.device, trial: Trial) -> None:
@@ -123,10 +157,18 @@ class _Step:
     store: Store
     clock: Clock
     report: Report | None
+    recorded_plan: ChannelPlan | None = None
+    """Of a node that is made again: which channels it removed."""
     device: torch.device = field(init=False)
 
     def __post_init__(self) -> None:
         self.device = self.trainer.data.device
+
+    def make(self) -> Made:
+        """The model in eval mode, and what it leaves beside its weights."""
+        made = self.prune() if self.trial.n else self.train()
+        made.model.eval()
+        return made
 
     def train(self) -> Made:
         """Steps ``train`` and ``derive``: a baseline from data, or from its first source."""
@@ -162,12 +204,7 @@ class _Step:
         made = Made(to_device(model, self.device), node["plan"])
         self.clock.lap("load")
         if prune.cuts:
-            (scores,) = score_criteria(
-                made.model, [prune], self.trainer, self.baseline, self._better_served
-            )
-            self.clock.lap("score")
-            removed = choose(prune, made.plan, scores)
-            made.files[SCORES] = _scores_document(prune, scores, removed)
+            removed = self._removed(made, prune)
             made.plan = remove(made.model, prune, made.plan, removed, self.baseline)
             made.model.plan = made.plan
             made.model = to_device(made.model, self.device)
@@ -178,6 +215,18 @@ class _Step:
         made.files[CURVES] = self.trainer.fit(made.model, loss, prune.finetune, self.report)
         self.clock.lap("train")
         return made
+
+    def _removed(self, made: Made, prune: Prune) -> dict[str, list[int]]:
+        """Layer -> positions to remove: by their scores, or as recorded."""
+        if self.recorded_plan is not None:
+            return removed_between(made.plan, self.recorded_plan)
+        (scores,) = score_criteria(
+            made.model, [prune], self.trainer, self.baseline, self._better_served
+        )
+        self.clock.lap("score")
+        removed = choose(prune, made.plan, scores)
+        made.files[SCORES] = _scores_document(prune, scores, removed)
+        return removed
 
     def _better_served(self) -> int:
         """The group with the highest validation macro F1 of the chain's root, of equal ones the

@@ -6,6 +6,8 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -18,6 +20,7 @@ from trainables.pruning.surgery import (
     find_layer,
     masked,
     num_channels,
+    removed_between,
     site_module,
 )
 from trainables.registry import backbones
@@ -392,3 +395,21 @@ def test_num_to_remove(ratio: float, num_original: int, num_left: int, expected:
 def test_lowest_breaks_ties_by_position() -> None:
     assert lowest(torch.tensor([0.5, 0.1, 0.5, 0.1, 0.1]), 2) == [1, 3]
     assert lowest(torch.tensor([0.5, 0.1, 0.5, torch.inf, 0.2]), 3) == [0, 1, 4]
+
+
+@given(st.lists(st.lists(st.integers(0, 29), max_size=8, unique=True), min_size=1, max_size=3))
+def test_what_lies_between_two_plans_is_what_was_removed(rounds: list[list[int]]) -> None:
+    """Positions among the channels that were left, iteration by iteration, of two layers."""
+    plan: dict = {}
+    for round_ in rounds:
+        left = 30 - len(plan.get("a", {"removed": []})["removed"])
+        positions = sorted(p for p in round_ if p < left)
+        grown = extend_plan(plan, "a", "conv", positions, left) if positions else plan
+        masked_now = grown.get("b", {"masked": []})["masked"] + [len(grown.get("b", {}))]
+        grown = grown | {
+            "b": {"site": "conv", "num_channels": 30, "removed": [], "masked": masked_now}
+        }
+        found = removed_between(plan, grown)
+        assert found.get("a", []) == positions
+        assert found["b"] == sorted(set(masked_now) - set(plan.get("b", {"masked": []})["masked"]))
+        plan = grown

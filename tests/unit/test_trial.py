@@ -20,14 +20,14 @@ from trainables.data.load import load_dataset
 from trainables.data.synthetic import Synthetic
 from trainables.measurement import measure_node
 from trainables.models.classifier import Classifier
-from trainables.node import load_model, make_baseline
+from trainables.node import MODEL_FILES, has_model, load_model, make_baseline
 from trainables.predictions import Predictions
 from trainables.pruning.base import ScoringError
 from trainables.registry import backbones
 from trainables.specs import validate
 from trainables.store import Store
 from trainables.training import Trainer, TrainingError
-from trainables.trial import identity, run_trial
+from trainables.trial import identity, remake_model, run_trial
 from trainables.trial_spec import Compute, EarlyStopping, Recipe, Trial, node_key
 
 torch.set_num_threads(1)
@@ -277,3 +277,38 @@ def test_weights_that_are_lost_are_made_again_when_a_child_needs_them(
     assert child["parents"] == [
         {"key": root["key"], "weights_sha256": root["model"]["weights_sha256"]}
     ]
+
+
+@pytest.mark.parametrize("surgery", ["cut", "weight_mask"])
+def test_a_chain_of_dropped_models_is_made_again_to_the_bit(
+    surgery: str, dataset: Dataset, tmp_path: Path
+) -> None:
+    """The records stay, nothing is scored anew, and the next iteration does not see it."""
+    store, other = Store(str(tmp_path / "a")), Store(str(tmp_path / "b"))
+    change = {"surgery": surgery, "site": "conv"}
+    for n in range(3):
+        run_trial(spec(n, **change), dataset, store)
+        run_trial(spec(n, **change), dataset, other)
+    keys = [node_key(spec(n, **change), identity(dataset)) for n in range(3)]
+    before = [store.node(key) for key in keys]
+    held = [sum(entry["num_bytes"] for entry in node["files"].values()) for node in before]
+    freed = [store.drop(key, MODEL_FILES) for key in keys]
+    assert all(0.5 * of < num < of for num, of in zip(freed, held, strict=True))
+    assert store.drop(keys[0], MODEL_FILES) == 0
+    assert [store.node(key) for key in keys] == before
+    assert not any(has_model(store, key) for key in keys)
+
+    node = remake_model(spec(2, **change), dataset, store)
+    assert all(has_model(store, key) for key in keys)
+    assert remake_model(spec(2, **change), dataset, store) == node  # it is there: nothing to do
+    for key, old in zip(keys, before, strict=True):
+        new = store.node(key)
+        assert {n: e["sha256"] for n, e in new["files"].items()} == {
+            n: e["sha256"] for n, e in old["files"].items()
+        }
+        assert {k: v for k, v in new.items() if k != "files"} == {
+            k: v for k, v in old.items() if k != "files"
+        }
+    store.drop(keys[2], MODEL_FILES)
+    third = run_trial(spec(3, **change), dataset, store)
+    assert third["model"] == run_trial(spec(3, **change), dataset, other)["model"]

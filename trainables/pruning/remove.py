@@ -97,7 +97,7 @@ def remove(
 ) -> ChannelPlan:
     """Cut (or mask) the chosen channels in place; returns the plan that includes them."""
     for unit in units(model.net, prune.layer, prune.site):
-        positions = list(removed[unit.layer])
+        positions = list(removed.get(unit.layer, ()))
         if not positions:
             continue
         total = num_channels(model.net, unit.layer)

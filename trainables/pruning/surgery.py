@@ -170,6 +170,20 @@ def extend_plan(
     return plan | {layer: entry | {"removed": sorted(gone)}}
 
 
+def removed_between(before: ChannelPlan, after: ChannelPlan) -> dict[str, list[int]]:
+    """Layer -> positions (among the channels it had before) that lie between two plans of one
+    chain, cut or masked; every layer of the later plan has an entry.
+    """
+    positions = {}
+    for layer, entry in after.items():
+        old = before.get(layer, {"removed": []})
+        gone = set(entry["removed"]) - set(old["removed"])
+        left = [c for c in range(entry["num_channels"]) if c not in set(old["removed"])]
+        masked = set(entry.get("masked", [])) - set(old.get("masked", []))
+        positions[layer] = sorted({p for p, c in enumerate(left) if c in gone} | masked)
+    return positions
+
+
 def dependency_graph(net: nn.Module) -> torch_pruning.DependencyGraph:
     """Which channels of which layers must go together, read off the net's own autograd graph."""
     graph, training = torch_pruning.DependencyGraph(), net.training

@@ -85,6 +85,10 @@ def run(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Run failed trials again.")
     ] = False,
+    max_disk: Annotated[
+        float | None,
+        typer.Option(help="GB of the sweep's nodes; models that nobody needs are dropped."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Run a sweep or go on with it: the same command resumes, a larger one extends."""
@@ -95,7 +99,7 @@ def run(
             space=space, out=out, overrides=tuple(overrides or ()), trials=trials,
             configurations=configurations, hours=hours, workers=workers,
             gpus_per_trial=gpus_per_trial, store=store, tracking_uri=tracking_uri, seed=seed,
-            address=address, retry_failed=retry_failed, quiet=json,
+            address=address, retry_failed=retry_failed, max_disk=max_disk, quiet=json,
         )  # fmt: skip
         document = run_space(options)
         emit(document, json, render_run)

@@ -55,6 +55,7 @@ class RunOptions:
     seed: int | None = None
     address: str | None = None
     retry_failed: bool = False
+    max_disk: float | None = None
     quiet: bool = False
 
 
@@ -90,6 +91,7 @@ def run_space(options: RunOptions) -> dict[str, Any]:
         outcome = run_sweep(
             spec, folder, dataset, store_uri, resources, budget,
             retry_failed=options.retry_failed, progress=show.progress(), tracking_uri=tracking_uri,
+            max_disk_bytes=None if options.max_disk is None else int(options.max_disk * 1e9),
         )  # fmt: skip
     except ConnectionError as error:
         follower.stop()
@@ -157,6 +159,8 @@ def _budget(options: RunOptions, search: Search) -> Budget:
         if value is not None and value < 1:
             raise UserError(f"--{name} must be at least 1 but got {value}")
     hours, gpus = options.hours, options.gpus_per_trial
+    if options.max_disk is not None and not 0 < options.max_disk < math.inf:
+        raise UserError(f"--max-disk must be above 0 GB and finite but got {options.max_disk:g}")
     if hours is not None and not 0 < hours < math.inf:
         raise UserError(f"--hours must be above 0 and finite but got {hours:g}")
     if gpus is not None and not math.isfinite(gpus):

@@ -27,6 +27,7 @@ from orchestrator.stopping import Stopping
 from orchestrator.tree import Configuration, Node, Tree
 from search_spaces.sweep_spec import SweepSpec
 from trainables.errors import UserError
+from trainables.node import MODEL_FILES
 from trainables.store import Store
 from trainables.trial_spec import DataIdentity
 
@@ -103,6 +104,9 @@ class Schedule:
         self.running: dict[str, Attempt] = {}
         self.retries: dict[str, int] = {}
         self.stopping: str | None = None
+        dropped = [k for e in ledger.events if e["event"] == "dropped" for k in e["keys"]]
+        self.absent = {key for key in dropped if not store.is_there(key, MODEL_FILES[0])}
+        """Nodes whose models were dropped; the first child that runs makes them again."""
         self._configurations: dict[str, tuple[Configuration, list[str]]] = {}
         self._pending: dict[str, tuple[Configuration, list[str]]] = {}
         standings = Standings(
@@ -227,20 +231,32 @@ class Schedule:
     def _ready(self) -> Node | None:
         ready = [
             node
-            for node in self._unsettled().values()
+            for node in self.unsettled().values()
             if node.key not in self.running
             and all(self.settled.get(parent) == "done" for parent in node.parents)
+            and not self._is_being_made(self._missing(node))
         ]
         if not self.stopping_chains.is_on:
             return max(ready, key=lambda node: node.height, default=None)
         ready.sort(key=lambda node: (node.trial.n, -node.height))
-        to_come = [n.trial.n for key, n in self._unsettled().items() if not self.blocked(key)]
+        to_come = [n.trial.n for key, n in self.unsettled().items() if not self.blocked(key)]
         lowest = min(to_come, default=0)
         return next((n for n in ready if self.stopping_chains.state(n, lowest) == "go"), None)
 
-    def _unsettled(self) -> dict[str, Node]:
-        """Nodes that are not settled, in the tree's order; looking through all that ever ran would
-        make each step of a long sweep longer than the last.
+    def _missing(self, node: Node) -> set[str]:
+        """Ancestors whose models the node's trial has to make again."""
+        found = {parent for parent in node.parents if parent in self.absent}
+        return found.union(*(self._missing(self.tree.nodes[key]) for key in found))
+
+    def _is_being_made(self, keys: set[str]) -> bool:
+        """Whether a running trial makes one of these models: nothing is computed twice."""
+        return bool(keys) and any(
+            keys & self._missing(attempt.node) for attempt in self.running.values()
+        )
+
+    def unsettled(self) -> dict[str, Node]:
+        """Key -> node of those that are not settled, in the tree's order; looking through all that
+        ever ran would make each step of a long sweep longer than the last.
         """
         if len(self.tree.nodes) > self._num_seen:
             for key in islice(self.tree.nodes, self._num_seen, None):
@@ -327,7 +343,7 @@ class Schedule:
     @property
     def num_open(self) -> int:
         """Nodes of the tree that are neither settled nor cut off."""
-        return sum(not self.blocked(key) for key in self._unsettled())
+        return sum(not self.blocked(key) for key in self.unsettled())
 
     def blocked(self, key: str) -> bool:
         """Whether the node never runs: an ancestor failed, or its chain was stopped."""
@@ -354,11 +370,12 @@ class Schedule:
     def num_stopped(self) -> int:
         """Nodes that are not run because their chain was stopped."""
         stopped = self.stopping_chains.is_stopped
-        return sum(stopped(node) for node in self._unsettled().values())
+        return sum(stopped(node) for node in self.unsettled().values())
 
     def succeeded(self, key: str, result: dict[str, Any], execution: dict[str, Any]) -> None:
         """Take in a finished node."""
         attempt = self.running.pop(key)
+        self.absent -= self._missing(attempt.node)
         execution = execution | {"cached": False, "attempt": attempt.attempt}
         self._record("done", attempt.node, result=result, execution=execution)
         self._observe()

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from orchestrator.disk import DiskKeeper
 from orchestrator.environment import prepare
 from orchestrator.evidence import Evidence
 from orchestrator.images import split_images
@@ -119,6 +120,7 @@ def run_sweep(
     retry_failed: bool = False,
     progress: Progress | None = None,
     tracking_uri: str = "",
+    max_disk_bytes: int | None = None,
 ) -> Outcome:
     """Run or go on with a sweep in ``folder`` until its budget or its space is used up.
 
@@ -161,12 +163,14 @@ def run_sweep(
                 store, split_images(dataset, "validation"), schedule.records
             ),
         )  # fmt: skip
+        keeper = DiskKeeper(schedule, max_disk_bytes)
         progress.started(schedule)
+        keeper.settled()
         computed = schedule.num_computed
         first = schedule.next()
         if first != FINISHED:
             assert isinstance(first, Attempt)
-            _drive(schedule, first, spec, dataset, store, folder, resources, progress)
+            _drive(schedule, keeper, first, spec, dataset, store, folder, resources, progress)
         ledger.append("finished", stopped=schedule.stopping)
         return Outcome(
             records=dict(schedule.records),
@@ -175,7 +179,7 @@ def run_sweep(
             seconds=time.monotonic() - begun,
             blocked=schedule.cut_off,
             num_stopped=schedule.num_stopped,
-            notes=schedule.notes,
+            notes=[*schedule.notes, *keeper.notes],
         )
     except KeyboardInterrupt:
         ledger.append("interrupted")
@@ -188,6 +192,7 @@ def run_sweep(
 
 def _drive(
     schedule: Schedule,
+    keeper: DiskKeeper,
     first: Attempt,
     spec: SweepSpec,
     dataset: Dataset,
@@ -222,7 +227,7 @@ def _drive(
             tune.with_parameters(controller, context=context),
             lambda config: tune.PlacementGroupFactory(bundles(config["slot"], threads, gpus)),
         )
-        searcher = TreeSearcher(schedule, first, progress, workers)
+        searcher = TreeSearcher(schedule, first, progress, workers, keeper.settled)
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ray.tune.search import Searcher
@@ -17,7 +18,12 @@ class TreeSearcher(Searcher):
     """`suggest` is the next ready node; None while parents run, `FINISHED` at the end."""
 
     def __init__(
-        self, schedule: Schedule, first: Attempt, progress: Progress, num_slots: int
+        self,
+        schedule: Schedule,
+        first: Attempt,
+        progress: Progress,
+        num_slots: int,
+        make_room: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
         self._free = list(range(num_slots))[::-1]  # a stack: the slot used last is the warmest
@@ -25,6 +31,7 @@ class TreeSearcher(Searcher):
         self._schedule = schedule
         self._first: Attempt | None = first
         self._progress = progress
+        self._make_room = make_room
         self._keys: dict[str, str] = {}
         self.crashed: BaseException | None = None
 
@@ -86,6 +93,7 @@ class TreeSearcher(Searcher):
             self._schedule.failed(key, outcome["error"], outcome.get("execution"))
         else:
             self._schedule.succeeded(key, outcome["result"], outcome["execution"])
+        self._make_room()
         self._progress.settled(self._schedule, key, self._schedule.settled.get(key, "retried"))
 
     def save(self, checkpoint_path: str) -> None:

@@ -32,7 +32,7 @@ VERBS = {
     "run": [
         "SPACE", "--out", "--set", "--trials", "--configurations", "--hours", "--workers",
         "--gpus-per-trial", "--store", "--tracking-uri", "--seed", "--address", "--retry-failed",
-        "--json",
+        "--max-disk", "--json",
     ],
     "plan": ["SPACE", *SPACE],
     "show": ["SPACE", "--set", "--key"],

@@ -90,12 +90,14 @@ class DiskKeeper:
             self._make_room(int(LOW_WATER * limit) - self._reserve)
 
     def _look(self) -> None:
-        """Sizes of the nodes that were settled since the last time."""
+        """Sizes of the nodes that were settled since the last time; what came from another sweep's
+        work in a shared store is that one's to drop.
+        """
         schedule = self.schedule
         for key in [k for k, s in schedule.settled.items() if s == "done" and k not in self._seen]:
             self._seen.add(key)
             node = schedule.store.node(key)
-            if node is None:
+            if node is None or schedule.records[key]["execution"].get("cached"):
                 continue
             sizes = {name: entry["num_bytes"] for name, entry in node["files"].items()}
             model = sum(sizes.pop(name, 0) for name in MODEL_FILES)

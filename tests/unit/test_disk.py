@@ -135,3 +135,13 @@ def test_a_wider_space_makes_a_dropped_parent_once(sweep: Sized) -> None:
     sweep.finish(schedule, first)
     assert not made & schedule.absent
     assert isinstance(schedule.next(), Attempt)
+
+
+def test_what_another_sweep_computed_is_not_dropped(sweep: Sized, tmp_path: Path) -> None:
+    first, _, _ = drive(sweep, SPEC, None, 1)
+    other = Sized(tmp_path / "other", store=Path(sweep.store.root))
+    schedule, keeper, _ = drive(other, SPEC, 1, 1)
+    assert schedule.settled == first.settled
+    assert other.kept(schedule) == set(first.settled)
+    assert keeper.bytes_held == keeper.num_dropped == 0
+    other.ledger.close()

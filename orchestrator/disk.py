@@ -8,9 +8,9 @@ front.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from orchestrator.front import sweep_front
 from orchestrator.tree import full_tree
@@ -30,11 +30,13 @@ FREE_BYTES = 2 << 30
 
 def free_bytes(store: Store) -> int | None:
     """Free bytes where a local store lies; None of a remote one."""
-    return shutil.disk_usage(_existing(Path(store.root))).free if store.is_local else None
+    return shutil.disk_usage(nearest_existing(Path(store.root))).free if store.is_local else None
 
 
-def _existing(path: Path) -> Path:
-    while not path.exists():
+def nearest_existing(path: Path) -> Path:
+    """The path, or the first of its parents that is there."""
+    path = path.absolute()
+    while not path.exists() and path != path.parent:
         path = path.parent
     return path
 
@@ -65,13 +67,9 @@ class DiskKeeper:
         self._models: dict[str, int] = {}
         self._grid: dict[str, Node] | None = None
         self._dropped: dict[str, int] = {}
-        self._bytes = 0
+        self.bytes_held = 0
+        """Of the sweep's nodes, as far as they are known."""
         self._seen: set[str] = set()
-
-    @property
-    def bytes_held(self) -> int:
-        """Bytes of the sweep's nodes as far as they are known."""
-        return self._bytes
 
     def settled(self) -> None:
         """Take in the nodes that are new, and make room where it is short."""
@@ -84,9 +82,9 @@ class DiskKeeper:
         limit = self.limit_bytes
         if limit is None:
             assert free is not None
-            limit = max(self._bytes + free - FREE_BYTES, 1)
-        self.peak_bytes = max(self.peak_bytes, self._bytes)
-        if self._bytes + self._reserve > limit:
+            limit = max(self.bytes_held + free - FREE_BYTES, 1)
+        self.peak_bytes = max(self.peak_bytes, self.bytes_held)
+        if self.bytes_held + self._reserve > limit:
             self._make_room(int(LOW_WATER * limit) - self._reserve)
 
     def _look(self) -> None:
@@ -101,7 +99,7 @@ class DiskKeeper:
                 continue
             sizes = {name: entry["num_bytes"] for name, entry in node["files"].items()}
             model = sum(sizes.pop(name, 0) for name in MODEL_FILES)
-            self._bytes += sum(sizes.values())
+            self.bytes_held += sum(sizes.values())
             self._note_model(key, model)
 
     @property
@@ -124,7 +122,7 @@ class DiskKeeper:
     def _note_model(self, key: str, num_bytes: int) -> None:
         if self.schedule.store.is_there(key, MODEL_FILES[0]):
             self._models[key] = num_bytes
-            self._bytes += num_bytes
+            self.bytes_held += num_bytes
         else:
             self._dropped[key] = num_bytes
 
@@ -137,15 +135,15 @@ class DiskKeeper:
         """Drop models, the least missed first, until ``target`` bytes are held."""
         dropped = []
         for key in self._droppable():
-            if self._bytes <= target:
+            if self.bytes_held <= target:
                 break
             self.schedule.store.drop(key, MODEL_FILES)
             self._dropped[key] = self._models.pop(key)
-            self._bytes -= self._dropped[key]
+            self.bytes_held -= self._dropped[key]
             dropped.append(key)
         self.schedule.absent |= set(dropped)
         self.num_dropped += len(dropped)
-        if self.limit_bytes is not None and self._bytes > self.limit_bytes:
+        if self.limit_bytes is not None and self.bytes_held > self.limit_bytes:
             self.is_short = True
         # a line of the ledger stays below 4 KB
         for start in range(0, len(dropped), 50):
@@ -156,7 +154,7 @@ class DiskKeeper:
         those that a sampler may yet continue from, then baselines, which every new arm would.
         """
         schedule = self.schedule
-        kept = self._needed() | front_keys(schedule.records, schedule.spec)
+        kept = self._needed() | set(sweep_front(schedule.records, schedule.spec).keys)
         nodes = schedule.tree.nodes
         return sorted(
             (key for key in self._models if key not in kept and key in nodes),
@@ -185,7 +183,7 @@ class DiskKeeper:
         """Whether an ancestor of a node that is not in the tree yet failed or was stopped."""
         schedule, grid = self.schedule, self._grid or {}
         return any(
-            schedule.settled.get(key) == "failed" or schedule.blocked(key)
+            schedule.leads_nowhere(key)
             if key in schedule.tree.nodes
             else self._never_runs(grid[key])
             for key in node.parents
@@ -198,8 +196,3 @@ def _missed(node: Node, iterations: int) -> tuple[int, int]:
     if n == 0:
         return (2, 0)
     return (0 if node.height or n >= iterations else 1, n)
-
-
-def front_keys(records: Mapping[str, Mapping[str, Any]], spec: Any) -> set[str]:
-    """Nodes of the front's members, of every seed."""
-    return {key for member in sweep_front(records, spec).members for key in member.aggregate.keys}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainables.store import NODE, GoneError, Store, StoreError
+from trainables.store import NODE, GoneError, Store, StoreError, node_text
 
 PATH = re.compile(r"(sealed/)?[0-9a-f]{12}/[A-Za-z0-9_.-]+")
 """What a file's path inside its node looks like; a store from elsewhere must not write anywhere
@@ -117,6 +116,5 @@ def copy_node(source: Store, target: Store, key: str) -> tuple[int, bool]:
             continue
         target.put_if_absent(f"{target.folder(key)}/{entry['path']}", data)
         num_bytes += len(data)
-    text = json.dumps(node, sort_keys=True, indent=1, allow_nan=False).encode()
-    target.put_if_absent(f"{target.folder(key)}/{NODE}", text)
+    target.put_if_absent(f"{target.folder(key)}/{NODE}", node_text(node))
     return num_bytes, whole

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from orchestrator.console import OK, OURS, stderr
 from orchestrator.data_verbs import load_with_bar
+from orchestrator.disk import nearest_existing
 from orchestrator.front import sweep_front
 from orchestrator.front_files import render, rows, write_front
 from orchestrator.front_judged import judge_front
@@ -200,9 +201,7 @@ def _check_places(folder: Path, store: str, tracking_uri: str, address: str | No
 
 def _check_writable(folder: Path, option: str) -> None:
     """Look at the folder, or at the first of its parents that is there."""
-    found = folder.absolute()
-    while not found.exists() and found != found.parent:
-        found = found.parent
+    found = nearest_existing(folder)
     if not found.is_dir():
         raise UserError(f"{option} {folder}: {found} is not a folder")
     if not os.access(found, os.W_OK | os.X_OK):

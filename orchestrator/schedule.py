@@ -348,9 +348,12 @@ class Schedule:
     def blocked(self, key: str) -> bool:
         """Whether the node never runs: an ancestor failed, or its chain was stopped."""
         return self.stopping_chains.is_stopped(self.tree.nodes[key]) or any(
-            self.settled.get(parent) == "failed" or self.blocked(parent)
-            for parent in self.tree.nodes[key].parents
+            self.leads_nowhere(parent) for parent in self.tree.nodes[key].parents
         )
+
+    def leads_nowhere(self, key: str) -> bool:
+        """Whether no child of the node ever runs: it failed, or never runs itself."""
+        return self.settled.get(key) == "failed" or self.blocked(key)
 
     @property
     def notes(self) -> list[str]:

@@ -21,6 +21,11 @@ import fsspec
 NODE = "node.json"
 
 
+def node_text(document: dict[str, Any]) -> bytes:
+    """A node's document as it is stored."""
+    return json.dumps(document, sort_keys=True, indent=1, allow_nan=False).encode()
+
+
 class StoreError(Exception):
     """A stored file is missing or is not what its node says it is."""
 
@@ -101,9 +106,7 @@ class Store:
         """Whether a file of a committed node has not been dropped; its content is not read."""
         node = self.node(key)
         entry = node["files"].get(name) if node else None
-        return entry is not None and bool(
-            self.fs.exists(f"{self.folder(key)}/{entry['path']}")
-        )
+        return entry is not None and bool(self.fs.exists(f"{self.folder(key)}/{entry['path']}"))
 
     def replace(self, key: str, files: dict[str, bytes]) -> dict[str, Any]:
         """Put files that were dropped or damaged back into a committed node; returns its document.
@@ -119,7 +122,7 @@ class Store:
             raise StoreError(f"node {key} is not in {self.uri}")
         entries = self._put_files(key, files)
         document = node | {"files": node["files"] | entries}
-        text = json.dumps(document, sort_keys=True, indent=1, allow_nan=False).encode()
+        text = node_text(document)
         path = f"{self.folder(key)}/{NODE}"
         if self.is_local:
             draft = Path(path).with_name(f".{NODE}.{uuid.uuid4().hex[:8]}")
@@ -138,7 +141,7 @@ class Store:
         """
         entries = self._put_files(key, files)
         document = {"key": key} | document | {"files": entries}
-        text = json.dumps(document, sort_keys=True, indent=1, allow_nan=False).encode()
+        text = node_text(document)
         if self.put_if_absent(f"{self.folder(key)}/{NODE}", text):
             return document
         winner = self.node(key)

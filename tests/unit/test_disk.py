@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from fake_sweep import FakeSweep, fake_spec, node_document
 
-from orchestrator.disk import FREE_BYTES, DiskKeeper, front_keys
+from orchestrator.disk import FREE_BYTES, DiskKeeper
+from orchestrator.front import sweep_front
 from orchestrator.schedule import Attempt, Schedule
 from search_spaces.sweep_spec import SweepSpec
 from trainables.node import MODEL_FILES
@@ -76,7 +77,7 @@ def test_a_limit_holds_and_changes_no_result(sweep: Sized, tmp_path: Path, worke
     for key, record in whole.records.items():
         assert schedule.records[key]["result"] == record["result"]
     assert keeper.bytes_held == sweep.held()
-    assert front_keys(schedule.records, SPEC) <= sweep.kept(schedule)
+    assert set(sweep_front(schedule.records, SPEC).keys) <= sweep.kept(schedule)
     dropped = [key for event in sweep.events("dropped") for key in event["keys"]]
     assert schedule.absent == set(dropped) == set(schedule.settled) - sweep.kept(schedule)
     # without remaking: what a trial started from was never dropped before it
@@ -99,7 +100,7 @@ def test_models_of_chains_go_before_baselines(sweep: Sized) -> None:
 def test_a_limit_below_what_is_needed_is_said(sweep: Sized) -> None:
     schedule, keeper, _ = drive(sweep, SPEC, 3 * MODEL, 2)
     assert len(schedule.settled) == len(sweep.events("done"))
-    assert front_keys(schedule.records, SPEC) <= sweep.kept(schedule)
+    assert set(sweep_front(schedule.records, SPEC).keys) <= sweep.kept(schedule)
     assert keeper.is_short
     assert keeper.notes[-1].startswith("--max-disk 3e-06 could not be held: the models")
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
 
-from orchestrator.front import Front
+from orchestrator.front import Front, Member
 from orchestrator.judged_columns import CONTROLS, columns_of
 from orchestrator.judgement import Judgement
+from orchestrator.pages.document import Cell, table
 from trainables.metrics.verdict import PLAIN_NAMES
 
 GAP_NAMES = {
@@ -24,6 +24,11 @@ def gap_of(front: Front) -> str:
     return (fates or ["fate_eodd_hardt"])[0].removeprefix("fate_")
 
 
+def member_name(index: int, member: Member) -> str:
+    """A member with its number in the chart."""
+    return f"{index + 1}  {member.aggregate.trial['label']}"
+
+
 def sure_table(front: Front, judgement: Judgement) -> str:
     """One row a member: membership, its gap beside its floor, and what it is against its controls.
 
@@ -32,22 +37,22 @@ def sure_table(front: Front, judgement: Judgement) -> str:
     if not judgement.points:
         return ""
     gap = gap_of(front)
-    heads = [
-        ("Configuration", "text"), ("On the front in redraws", ""), (f"{GAP_NAMES[gap]}", ""),
-        ("Floor", ""), ("p", ""), ("Without sampling noise", ""), ("Smallest detectable", ""),
-        *((f"Against {PLAIN_NAMES.get(control, control)}", "text") for control in CONTROLS),
+    heads: list[str | Cell] = [
+        Cell("Configuration", "text"), "On the front in redraws", GAP_NAMES[gap],
+        "Floor", "p", "Without sampling noise", "Smallest detectable",
+        *(Cell(f"Against {PLAIN_NAMES.get(name, name)}", "text") for name in CONTROLS),
     ]  # fmt: skip
-    head = "".join(
-        f'<th scope="col"{f" class={kind!r}" if kind else ""}>{escape(name)}</th>'
-        for name, kind in heads
-    )
-    body = "".join(
-        f'<tr><th scope="row">{escape(member.aggregate.trial["label"])}</th>'
-        + _cells(columns_of(judgement, member.aggregate.configuration), gap,
-                 member.aggregate.figures[gap])
-        + "</tr>"
-        for member in front.members
-    )  # fmt: skip
+    rows = [
+        [
+            member_name(index, member),
+            *_cells(
+                columns_of(judgement, member.aggregate.configuration),
+                gap,
+                member.aggregate.figures[gap],
+            ),
+        ]
+        for index, member in enumerate(front.members)
+    ]
     what = (
         "gap" if judgement.contrasted and not judgement.contrasted.startswith("fate") else "FATE"
     )
@@ -59,28 +64,25 @@ def sure_table(front: Front, judgement: Judgement) -> str:
         "in every class that this test set would find with 80 % power. Against the controls: the "
         f"paired difference of the {what}, all of them tested together (max-T)."
     )
-    return (
-        '<h2>How sure this is</h2><div class="wide" tabindex="0" role="region" '
-        'aria-label="How sure the members are">'
-        f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
-        f"<tbody>{body}</tbody></table></div>"
-    )
+    return "<h2>How sure this is</h2>" + table(caption, heads, rows, "How sure the members are")
 
 
-def _cells(row: dict[str, Any], gap: str, value: float | None) -> str:
+def _cells(row: dict[str, Any], gap: str, value: float | None) -> list[str | Cell]:
     frequency = row["membership_frequency"]
-    figures = [
+    return [
         "–" if frequency is None else f"{frequency:.0%} ({row['membership']})",
         with_ends(value, row[f"{gap}_low"], row[f"{gap}_high"]),
         number(row[f"{gap}_floor"]),
-        "&lt;.001" if (p := row[f"{gap}_p_value"]) is not None and p < 0.0005 else number(p),
+        p_text(row[f"{gap}_p_value"]),
         number(row.get(f"{gap}_debiased")),
         number(row.get(f"{gap}_detectable")),
+        *(Cell(row[f"vs_{name}_verdict"] or "–", "text tags verdict") for name in CONTROLS),
     ]
-    verdicts = [row[f"vs_{control}_verdict"] for control in CONTROLS]
-    return "".join(f"<td>{cell}</td>" for cell in figures) + "".join(
-        f'<td class="text tags verdict">{escape(text or "–")}</td>' for text in verdicts
-    )
+
+
+def p_text(value: float | None) -> str:
+    """Three decimals; a permutation test cannot say 0."""
+    return "<.001" if value is not None and value < 0.0005 else number(value)
 
 
 def with_ends(value: float | None, low: float | None, high: float | None) -> str:

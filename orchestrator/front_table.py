@@ -4,28 +4,18 @@ validation.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 from orchestrator.aggregate import Aggregate, spread
 from orchestrator.front import Front, Member
-from orchestrator.front_sure import GAP_NAMES, number, with_ends
+from orchestrator.front_sure import GAP_NAMES, member_name, number, with_ends
 from orchestrator.judged_columns import columns_of
 from orchestrator.judgement import Judgement
+from orchestrator.pages.document import Cell, table
+from orchestrator.pages.tips import group_changes, group_f1, signed, tags_text
 
 Records = Mapping[str, Mapping[str, Any]]
-
-
-def group_f1(point: Aggregate, records: Records) -> dict[str, float | None]:
-    """Group -> F1, mean over the seeds; None where a seed's is not assessed."""
-    per_seed = [records[key]["result"]["metrics"]["validation"]["groups"] for key in point.keys]
-    means: dict[str, float | None] = {}
-    for name in per_seed[0]:
-        values = [groups[name]["f1"] for groups in per_seed]
-        means[name] = None if any(v is None for v in values) else statistics.fmean(values)
-    return means
 
 
 def members_table(
@@ -39,31 +29,16 @@ def members_table(
     fates = [n for n in front.objectives if n.startswith("fate_")] or ["fate_eodd_hardt"]
     groups = list(group_f1(front.members[0].aggregate, records))
     has_test = "test_num_seeds" in added[0]
-    heads = [
-        ("Configuration", "text"),
-        ("Role", "text"),
-        ("Seeds", ""),
-        ("F1", ""),
-    ]
-    heads += [(_fate_name(name), "") for name in fates]
-    heads += [(f"F1 {group}", "") for group in groups] + [("Groups", "text"), ("Parameters", "")]
+    heads: list[str | Cell] = [Cell("Configuration", "text"), Cell("Role", "text"), "Seeds", "F1"]
+    heads += [_fate_name(name) for name in fates]
+    heads += [f"F1 {group} (change)" for group in groups]
+    heads += [Cell("Groups", "text"), "Parameters"]
     if has_test:
-        heads += [("Test: F1", ""), *((f"Test: {_fate_name(name)}", "") for name in fates)]
-    head = "".join(
-        f'<th scope="col"{f" class={kind!r}" if kind else ""}>{escape(name)}</th>'
-        for name, kind in heads
-    )
-    body = "".join(
-        _row(
-            member,
-            records,
-            more,
-            fates,
-            is_knee=number == front.knee,
-            judgement=judgement,
-        )
-        for number, (member, more) in enumerate(zip(front.members, added, strict=True))
-    )
+        heads += ["Test: F1", *(f"Test: {_fate_name(name)}" for name in fates)]
+    rows = [
+        _row(front, index, member, records, more, fates, judgement)
+        for index, (member, more) in enumerate(zip(front.members, added, strict=True))
+    ]
     caption = (
         "Validation figures: mean over seeds ± one standard deviation; "
         "FATE is that of the seed means."
@@ -73,12 +48,10 @@ def members_table(
             "Validation figures: mean over seeds with the 95 % interval over seeds and patients; "
             "FATE is that of the seed means, without an interval where it is not determined."
         )
+    caption += " Changes and what happened to the groups are against the reference of FATE."
     if has_test:
         caption += " Test figures were opened by this export and chose nothing."
-    return (
-        f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
-        f"<tbody>{body}</tbody></table>"
-    )
+    return table(caption, heads, rows, "Table of the members")
 
 
 def _fate_name(name: str) -> str:
@@ -86,40 +59,38 @@ def _fate_name(name: str) -> str:
 
 
 def _row(
+    front: Front,
+    index: int,
     member: Member,
     records: Records,
     more: Mapping[str, Any],
     fates: Sequence[str],
-    *,
-    is_knee: bool,
     judgement: Judgement | None,
-) -> str:
+) -> list[str | Cell]:
     point, trial = member.aggregate, member.aggregate.trial
-    marks = [word for word, on in (("knee", is_knee), ("adaptive", more["adaptive"])) if on]
-    name = escape(trial["label"]) + "".join(f'<span class="mark">{mark}</span>' for mark in marks)
-    cells = [str(len(point.seeds)), _cell(point, "f1", judgement)]
-    cells += [_cell(point, fate, judgement) for fate in fates]
-    cells += [number(value) for value in group_f1(point, records).values()]
-    tags = escape(", ".join(dict.fromkeys(point.tags)))
-    size = "–" if member.num_params is None else f"{member.num_params / 1e6:.2f} M"
+    marks = [("knee", index == front.knee), ("adaptive", more["adaptive"])]
+    changes = group_changes(point, records)
     tested = ["test_f1", *(f"test_{fate}" for fate in fates)] if "test_num_seeds" in more else []
-    return (
-        f'<tr><th scope="row">{name}</th><td class="text">{escape(trial["role"])}</td>'
-        + "".join(f"<td>{cell}</td>" for cell in cells)
-        + f'<td class="text tags">{tags}</td><td>{size}</td>'
-        + "".join(f"<td>{number(more[column])}</td>" for column in tested)
-        + "</tr>"
-    )
+    return [
+        Cell(member_name(index, member), marks=tuple(word for word, on in marks if on)),
+        Cell(str(trial["role"]), "text"),
+        str(len(point.seeds)),
+        _figure(point, "f1", judgement),
+        *(_figure(point, fate, judgement) for fate in fates),
+        *(
+            number(value) + ("" if changes[name] is None else f" ({signed(changes[name])})")
+            for name, value in group_f1(point, records).items()
+        ),
+        Cell(tags_text(point), "text tags"),
+        "–" if member.num_params is None else f"{member.num_params / 1e6:.2f} M",
+        *(number(more[column]) for column in tested),
+    ]
 
 
-def _cell(point: Aggregate, name: str, judgement: Judgement | None) -> str:
+def _figure(point: Aggregate, name: str, judgement: Judgement | None) -> str:
     """A figure with its interval; where nothing was judged, ± one standard deviation."""
     if judgement is None or not judgement.points:
-        return _with_sd(point, name)
+        sd = spread(point.per_seed[name])[1]
+        return number(point.figures[name]) + ("" if sd is None else f" ± {sd:.3f}")
     row = columns_of(judgement, point.configuration)
     return with_ends(point.figures[name], row.get(f"{name}_low"), row.get(f"{name}_high"))
-
-
-def _with_sd(point: Aggregate, name: str) -> str:
-    sd = spread(point.per_seed[name])[1]
-    return number(point.figures[name]) + ("" if sd is None else f" ± {sd:.3f}")

@@ -62,7 +62,7 @@ def export_sweep(
     names = _objectives(spec, objectives)
     front = sweep_front(records, spec, names)
     if not front.members:
-        raise UserError(f"nothing to export from {folder}: {_why_empty(front)}")
+        raise UserError(f"nothing to export from {folder}: {why_empty(front)}")
     store = open_store(folder, manifest)
     to = _target(folder, to)
     opened, notes = (
@@ -127,7 +127,8 @@ def _objectives(spec: SweepSpec, objectives: Sequence[str] | None) -> tuple[str,
     return names
 
 
-def _why_empty(front: Front) -> str:
+def why_empty(front: Front) -> str:
+    """Why nothing is on a front."""
     if not front.undefined:
         return "no configuration is done for every seed"
     first = front.undefined[0]

@@ -17,6 +17,7 @@ from typing import Any
 from rich.console import Group
 from rich.text import Text
 
+from orchestrator.command import run_command
 from orchestrator.console import OK, OURS, stderr
 from orchestrator.data_verbs import load_with_bar
 from orchestrator.disk import nearest_existing
@@ -93,6 +94,7 @@ def run_space(options: RunOptions) -> dict[str, Any]:
             spec, folder, dataset, store_uri, resources, budget,
             retry_failed=options.retry_failed, progress=show.progress(), tracking_uri=tracking_uri,
             max_disk_bytes=None if options.max_disk is None else int(options.max_disk * 1e9),
+            command=run_command(options),
         )  # fmt: skip
     except ConnectionError as error:
         follower.stop()

@@ -1,7 +1,8 @@
 """Optuna as a proposer: the study is a pure function of the ledger, rebuilt in memory at every
 start.
 
-The only module that imports optuna, and the only one that translates the words of a search space.
+The only module that translates the words of a search space; optuna is imported here and in
+``orchestrator/report/study.py``, which shows what the study knows.
 """
 
 from __future__ import annotations

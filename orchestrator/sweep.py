@@ -121,6 +121,7 @@ def run_sweep(
     progress: Progress | None = None,
     tracking_uri: str = "",
     max_disk_bytes: int | None = None,
+    command: str | None = None,
 ) -> Outcome:
     """Run or go on with a sweep in ``folder`` until its budget or its space is used up.
 
@@ -153,8 +154,9 @@ def run_sweep(
         if not store.is_local:
             ledger.mirror(store, manifest["sweep_id"])
         ledger.append(
-            "started", sweep=spec.name, seeds=list(spec.seeds), sampler=spec.search.sampler
-        )
+            "started", sweep=spec.name, seeds=list(spec.seeds), sampler=spec.search.sampler,
+            **({"command": command} if command else {}),
+        )  # fmt: skip
         schedule = Schedule(
             spec, identity(dataset), resources.device, ledger, store, make_proposer(spec), budget,
             retry_failed=retry_failed,

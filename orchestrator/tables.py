@@ -130,7 +130,7 @@ def make_tables(
     num_new = 0
     if options.split == "test":
         keys = [key for point in points for key in point.keys]
-        opened, problems, num_new = _open(folder, keys, compared, manifest, mode)
+        opened, problems, num_new = open_split(folder, keys, compared, manifest, mode)
         compared = against(opened, "vanilla")  # their reference is the chosen one by now
         complete = {point.configuration for point in select(compared, seeds)[0]}
         points = [point for point in points if point.configuration in complete]
@@ -153,7 +153,9 @@ def make_tables(
         "seeds": sorted(seeds),
         "confidence": CONFIDENCE,
         "intervals": "seeds and patients" if judgement.points else "seeds",
-        "rows": [_row(row, manifest, blocks, adaptive, judgement, options) for row in rows],
+        "rows": [
+            row_document(row, manifest, adaptive, judgement, options, blocks) for row in rows
+        ],
         "incomplete": incomplete,
         "published": [published_document(b, blocks) for b in blocks]
         if options.published == "all"
@@ -196,7 +198,7 @@ def _judge(
     return judge(points, compared, evidence, (), ())
 
 
-def _open(
+def open_split(
     folder: Path,
     keys: Sequence[str],
     compared: Mapping[str, Mapping[str, Any]],
@@ -222,14 +224,24 @@ def _open(
     return open_records(folder, keys, compared, open_store(folder, manifest), dataset, mode)
 
 
-def _row(
+def row_document(
     row: Row,
     manifest: Mapping[str, Any],
-    blocks: Sequence[Block],
     adaptive: set[str],
     judgement: Judgement,
     options: TableOptions,
+    blocks: Sequence[Block] = (),
 ) -> dict[str, Any]:
+    """One row of ``schemas/tables.json``: figures of groups, gaps and FATEs with their intervals.
+
+    Args:
+        row: of ``make_rows``.
+        manifest: of the sweep.
+        adaptive: nodes that finished after a test split had been opened.
+        judgement: intervals over seeds and patients; those over seeds alone stand without.
+        options: of which ``reference`` is read.
+        blocks: published rows that may stand beside.
+    """
     trial = row.point.trial
     judged = judgement.points.get(row.point.configuration)
     # one reference for all is what a judgement knows; FATE against each chain's own root keeps the

@@ -1,0 +1,197 @@
+"""What a report is made from: a sweep's files read once, its front judged, every figure ready."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from orchestrator.aggregate import Aggregate, aggregate
+from orchestrator.export import why_empty
+from orchestrator.front import Front, Member, sweep_front
+from orchestrator.front_judged import judge_front
+from orchestrator.front_sure import gap_of
+from orchestrator.judge import judge_folder
+from orchestrator.judgement import Judgement
+from orchestrator.manifest import read_manifest, read_sweep
+from orchestrator.merge_nodes import open_store
+from orchestrator.pages.chains import chains
+from orchestrator.pages.tips import is_reference
+from orchestrator.records import load_records, read_events
+from orchestrator.sealed import adaptive_keys
+from orchestrator.tables import TableOptions, open_split, row_document
+from orchestrator.tables_rows import make_rows
+from search_spaces.sweep_spec import SweepSpec
+from trainables.errors import UserError
+from trainables.store import Store
+
+Records = Mapping[str, Mapping[str, Any]]
+Rows = Mapping[str, Mapping[str, Any]]
+
+ATTRIBUTE_NAMES = {"sex": "sex (as recorded)", "gender": "gender (as recorded)"}
+"""What the data sets hold is what somebody wrote down."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One sweep.
+
+    Attributes:
+        folder: of the sweep.
+        manifest: its ``manifest.json``.
+        spec: its ``sweep.yaml``.
+        records: key -> record.
+        events: of the ledger.
+        front: by validation, with at least one member.
+        judgement: of the front, on validation.
+        store: where the nodes lie.
+        split: whose figures the rows are.
+        rows: configuration key -> row of ``schemas/tables.json``, on ``split``.
+        shown_judgement: intervals and contrasts on ``split``.
+        num_newly_opened: nodes whose test split was read for the first time.
+        problems: why something could not be read.
+    """
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    spec: SweepSpec
+    records: Records
+    events: Sequence[Mapping[str, Any]]
+    front: Front
+    judgement: Judgement
+    store: Store
+    split: str
+    rows: Rows
+    shown_judgement: Judgement
+    num_newly_opened: int = 0
+    problems: tuple[str, ...] = ()
+
+    @property
+    def groups(self) -> list[str]:
+        """Names of the groups."""
+        return list(self.manifest["data"]["groups"])
+
+    @property
+    def attribute(self) -> str:
+        """The attribute's name for people."""
+        name = str(self.manifest["data"]["attribute"])
+        return ATTRIBUTE_NAMES.get(name, name)
+
+    @property
+    def gap(self) -> str:
+        """The gap that the front's FATE is about."""
+        return gap_of(self.front)
+
+    @cached_property
+    def points(self) -> dict[str, Member]:
+        """Configuration key -> point, members first."""
+        both = (*self.front.members, *self.front.dominated)
+        return {member.aggregate.configuration: member for member in both}
+
+    @cached_property
+    def chain_of(self) -> dict[str, tuple[str, ...]]:
+        """Configuration key -> keys of its chain."""
+        return chains(self.records)
+
+    @cached_property
+    def reference(self) -> str | None:
+        """Configuration FATE is measured against, where it has all its figures."""
+        found = (n for n, m in self.points.items() if is_reference(m.aggregate, self.records))
+        return next(found, None)
+
+    @cached_property
+    def focus(self) -> list[str]:
+        """Configurations that are shown in full: the reference, the members, and what each member
+        is compared with.
+        """
+        return focus_of(self.front, self.records, self.points, self.reference)
+
+    def label(self, name: str) -> str:
+        """A configuration's label, with the number of a member."""
+        for index, member in enumerate(self.front.members):
+            if member.aggregate.configuration == name:
+                return f"{index + 1}  {member.aggregate.trial['label']}"
+        return str(self.points[name].aggregate.trial["label"])
+
+
+def gather(folder: Path, split: str = "validation") -> Facts:
+    """Read and judge a sweep; ``split="test"`` opens the test split of the focus.
+
+    Raises:
+        UserError: no sweep, nothing on the front, an unknown split, or the test split asked for
+            while a driver is at work or without the data.
+    """
+    if split not in ("validation", "test"):
+        raise UserError(f"--split must be one of validation, test but got {split!r}")
+    manifest, spec = read_manifest(folder), read_sweep(folder)
+    records = load_records(folder)
+    front = sweep_front(records, spec)
+    if not front.members:
+        raise UserError(f"nothing to report of {folder}: {why_empty(front)}")
+    judgement = judge_front(folder, front, records)
+    known = Facts(
+        folder, manifest, spec, records, [], front, judgement, open_store(folder, manifest),
+        split, {}, judgement,
+    )  # fmt: skip
+    points = [member.aggregate for member in known.points.values()]
+    if split == "validation":
+        events = list(read_events(folder))
+        rows = _rows(points, records, manifest, events, judgement)
+        return replace(known, events=events, rows=rows)
+    return _opened(known)
+
+
+def focus_of(
+    front: Front, records: Records, points: Mapping[str, Member], reference: str | None
+) -> list[str]:
+    """Reference, then each member followed by its own root and controls; each once."""
+    found = [] if reference is None else [reference]
+    for member in front.members:
+        found.append(member.aggregate.configuration)
+        others = records[member.aggregate.keys[0]]["compares_with"]
+        found += [
+            records[key]["trial"]["configuration"] for key in others.values() if key in records
+        ]
+    return [name for name in dict.fromkeys(found) if name in points]
+
+
+def _opened(known: Facts) -> Facts:
+    """The same with test figures of the focus; the ledger has the opening before they are read."""
+    asked = [known.points[name].aggregate for name in known.focus]
+    keys = [key for point in asked for key in point.keys]
+    records, problems, num_new = open_split(
+        known.folder, keys, known.records, known.manifest, known.manifest["mode"]
+    )
+    whole = {point.configuration: point.seeds for point in asked}
+    points = [
+        p for name, p in aggregate(records).items() if whole.get(name) == p.seeds
+    ]
+    judgement = judge_folder(
+        known.folder, points, known.records, known.front.objectives,
+        known.front.reference_point, split="test",
+    )  # fmt: skip
+    events = list(read_events(known.folder))
+    return replace(
+        known,
+        events=events,
+        rows=_rows(points, records, known.manifest, events, judgement),
+        shown_judgement=judgement,
+        num_newly_opened=num_new,
+        problems=problems,
+    )
+
+
+def _rows(
+    points: Sequence[Aggregate],
+    records: Records,
+    manifest: Mapping[str, Any],
+    events: Sequence[Mapping[str, Any]],
+    judgement: Judgement,
+) -> dict[str, dict[str, Any]]:
+    adaptive = adaptive_keys(list(events))
+    return {
+        row.point.configuration: row_document(row, manifest, adaptive, judgement, TableOptions())
+        for row in make_rows(points, records, ranked=False)
+    }

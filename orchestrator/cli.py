@@ -164,6 +164,24 @@ def export(
 
 
 @app.command()
+def report(
+    folder: Dir,
+    to: Annotated[
+        Path | None, typer.Option(help="File to write; if not given: DIR/report.html.")
+    ] = None,
+    split: Annotated[
+        str, typer.Option(help="validation, or test: opens it, and the ledger says so.")
+    ] = "validation",
+    json: Json = False,
+) -> None:
+    """Write everything a sweep shows as one HTML file that opens from disk."""
+    with exit_codes(json):
+        from orchestrator.report.page import ReportOptions, render_report, write_report
+
+        emit(write_report(folder, to, ReportOptions(split=split)), json, render_report)
+
+
+@app.command()
 def evaluate(
     predictions: Annotated[
         list[Path],

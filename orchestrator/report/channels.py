@@ -17,7 +17,7 @@ WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 420, 250, 56, 10, 60, 200
 def channels_section(facts: Facts) -> Section:
     """One panel a pruning step, of the first seed of each chain."""
     title = "Channel scores"
-    panels = []
+    panels: list[str] = []
     steps = pruned_steps(facts)
     for name, key in steps:
         if len(panels) >= MAX_PANELS:

@@ -75,13 +75,10 @@ def _seeds(facts: Facts, name: str) -> tuple[int, ...]:
 
 def _along(facts: Facts, chain: Sequence[str], seed: int) -> ChainCurves | None:
     """Curves of one seed's nodes, one after the other; None where one of them is missing."""
-    key_of = {
-        (r["trial"]["configuration"], r["trial"]["seed"]): k for k, r in facts.records.items()
-    }
     epochs: list[Mapping[str, Any]] = []
     starts = []
     for name in chain:
-        key = key_of.get((name, seed))
+        key = facts.node_of.get((name, seed))
         found = None if key is None else read_curves(facts.store, key)
         if found is None:
             return None

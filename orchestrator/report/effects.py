@@ -29,7 +29,8 @@ from trainables.metrics.verdict import PLAIN_NAMES
 
 LEFT, WIDTH, STEP = 330, 1180, 19
 MAX_LINES = 60
-"""Differences in the chart; the table has all of them."""
+"""Differences in the chart; the table has more of them."""
+MAX_ROWS = 500
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ def effects_section(facts: Facts) -> Section:
     body = paragraph(told) + _summary(found, is_tested)
     body += figure(_chart(facts, found[:MAX_LINES], name), _caption(found))
     full = _table(facts, found, name)
-    body += full if len(found) <= 12 else folded(f"All {len(found)} differences", full)
+    shown = f"All {len(found)}" if len(found) <= MAX_ROWS else f"{MAX_ROWS} of {len(found)}"
+    body += full if len(found) <= 12 else folded(f"{shown} differences", full)
     return Section("effects", title, body)
 
 
@@ -228,7 +230,7 @@ def _table(facts: Facts, found: list[Effect], name: str) -> str:
             "–" if one.p_value is None else f"{one.p_value:.3f}",
             Cell(one.verdict or "not tested", "text tags verdict"),
         ]
-        for one in found
+        for one in found[:MAX_ROWS]
     ]
     heads: list[str | Cell] = [
         Cell("Configuration", "text"), Cell("Criterion", "text"), Cell("Less", "text"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.aggregate import Aggregate, aggregate
+from orchestrator.card import attribute_name
 from orchestrator.export import why_empty
 from orchestrator.front import Front, Member, sweep_front
 from orchestrator.front_judged import judge_front
@@ -29,9 +30,6 @@ from trainables.store import Store
 
 Records = Mapping[str, Mapping[str, Any]]
 Rows = Mapping[str, Mapping[str, Any]]
-
-ATTRIBUTE_NAMES = {"sex": "sex (as recorded)", "gender": "gender (as recorded)"}
-"""What the data sets hold is what somebody wrote down."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +74,7 @@ class Facts:
     @property
     def attribute(self) -> str:
         """The attribute's name for people."""
-        name = str(self.manifest["data"]["attribute"])
-        return ATTRIBUTE_NAMES.get(name, name)
+        return attribute_name(self.manifest["data"]["attribute"])
 
     @property
     def gap(self) -> str:
@@ -94,6 +91,14 @@ class Facts:
     def chain_of(self) -> dict[str, tuple[str, ...]]:
         """Configuration key -> keys of its chain."""
         return chains(self.records)
+
+    @cached_property
+    def node_of(self) -> dict[tuple[str, int], str]:
+        """(configuration key, seed) -> key of the node."""
+        return {
+            (record["trial"]["configuration"], record["trial"]["seed"]): key
+            for key, record in self.records.items()
+        }
 
     @cached_property
     def reference(self) -> str | None:

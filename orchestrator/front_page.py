@@ -51,6 +51,7 @@ def front_page(
     """
     title = f"Pareto front of {page.sweep}"
     subtitle = f"{page.data} · {seeds_text(front)} · figures on the validation split"
+    sure = sure_table(front, judgement) if judgement else ""
     body = "\n".join(
         [
             f"<h1>{escape(title)}</h1>",
@@ -60,7 +61,7 @@ def front_page(
             front_figure(front, records, judgement),
             "<h2>Members of the front</h2>",
             members_table(front, records, added, judgement),
-            sure_table(front, judgement) if judgement else "",
+            f"<h2>How sure this is</h2>{sure}" if sure else "",
             "<h2>Notes</h2>",
             bullets(page.notes),
         ]

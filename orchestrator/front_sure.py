@@ -32,7 +32,7 @@ def member_name(index: int, member: Member) -> str:
 def sure_table(front: Front, judgement: Judgement) -> str:
     """One row a member: membership, its gap beside its floor, and what it is against its controls.
 
-    The whole section with its heading; empty where nothing was judged.
+    Empty where nothing was judged.
     """
     if not judgement.points:
         return ""
@@ -64,7 +64,7 @@ def sure_table(front: Front, judgement: Judgement) -> str:
         "in every class that this test set would find with 80 % power. Against the controls: the "
         f"paired difference of the {what}, all of them tested together (max-T)."
     )
-    return "<h2>How sure this is</h2>" + table(caption, heads, rows, "How sure the members are")
+    return table(caption, heads, rows, "How sure the members are")
 
 
 def _cells(row: dict[str, Any], gap: str, value: float | None) -> list[str | Cell]:

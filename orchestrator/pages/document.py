@@ -134,6 +134,7 @@ def figure(drawing: str, caption: str) -> str:
     )
 
 
-def folded(summary: str, content: str) -> str:
-    """Content that opens on demand."""
-    return f"<details><summary>{escape(summary)}</summary>{content}</details>"
+def folded(summary: str, content: str, *, is_long: bool = False) -> str:
+    """Content that opens on demand; in print it is open, unless it ``is_long``."""
+    kind = ' class="long"' if is_long else ""
+    return f"<details{kind}><summary>{escape(summary)}</summary>{content}</details>"

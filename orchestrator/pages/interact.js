@@ -121,6 +121,9 @@
     else hideTip();
   });
   if (panel) panel.querySelector("button").addEventListener("click", () => choose(null));
+  const folds = [...document.querySelectorAll("details:not(.long):not([open])")];
+  window.addEventListener("beforeprint", () => folds.forEach((f) => { f.open = true; }));
+  window.addEventListener("afterprint", () => folds.forEach((f) => { f.open = false; }));
   const asked = decodeURIComponent(location.hash).replace("#chain-", "");
   if (trials[asked] && byKey.has(asked)) choose(asked);
 })();

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from orchestrator.pages.document import paragraph
 from orchestrator.pages.svg import Chart, Key, legend, mark, path, scale_of, text
-from orchestrator.report.facts import Facts
+from orchestrator.report.facts import Facts, best_of_criteria
 from orchestrator.report.node_files import LayerScores, read_scores
 from orchestrator.report.section import Section
 
@@ -35,9 +35,9 @@ def channels_section(facts: Facts) -> Section:
         "are members of the front and, of each criterion, the configuration best in the first "
         f"objective; at most {MAX_PANELS} steps."
     )
-    key_chart = Chart(WIDTH * 2, 24, scale_of([], 0, 1), scale_of([], 0, 1))
+    key_chart = Chart(1180, 24, scale_of([], 0, 1), scale_of([], 0, 1))
     entries = [Key("kept", "circle", "c-blue", 3), Key("pruned", "down", "c-vermilion", 5)]
-    key_chart.add(*legend(entries, 0, 16, WIDTH * 2)[0])
+    key_chart.add(*legend(entries, 0, 16, 1180)[0])
     body = paragraph(told) + key_chart.svg("Legend", "Marks of the channels")
     return Section("channels", title, body + f'<div class="panels">{"".join(panels)}</div>')
 
@@ -45,13 +45,8 @@ def channels_section(facts: Facts) -> Section:
 def pruned_steps(facts: Facts) -> list[tuple[str, str]]:
     """(configuration, node of its first seed) of every step worth showing, chains in order."""
     members = [m.aggregate.configuration for m in facts.front.members]
-    best: dict[str, str] = {}
-    for name, member in facts.points.items():  # members first, each part best first
-        trial = member.aggregate.trial
-        if trial["criterion"] and trial["ratio"] is not None and trial["role"] == "treatment":
-            best.setdefault(trial["criterion"], name)
     found: dict[str, str] = {}
-    for name in dict.fromkeys([*members, *best.values()]):
+    for name in dict.fromkeys([*members, *best_of_criteria(facts.points)]):
         chain = facts.chain_of.get(name, (name,))
         for step in chain[1 : chain.index(name) + 1]:
             if step in facts.points and facts.points[step].aggregate.trial["ratio"] is not None:
@@ -73,7 +68,7 @@ def _panel(facts: Facts, name: str, layer: LayerScores) -> str:
     for place, channel in enumerate(order):
         score = layer.scores[channel]
         if channel in layer.removed and score is not None:
-            chart.add(mark("down", chart.x(place), chart.y(score) - 5, 3.6, "c-vermilion"))
+            chart.add(mark("down", chart.x(place), chart.y(score) - 6, 3.2, "flat c-vermilion"))
     told = f"Pruned: channels {', '.join(map(str, sorted(layer.removed)[:60]))}"
     title = f"Channel scores of {facts.label(name)}, {layer.layer}"
     return f"<figure>{chart.svg(title, told)}</figure>"

@@ -29,7 +29,7 @@ def costs_section(facts: Facts) -> Section:
     body = told + table(caption, heads, [_row(facts, n) for n in names], "Costs")
     if rest:
         grid = table(caption, heads, [_row(facts, n) for n in rest[:500]], "Costs of the others")
-        body += folded(f"The other {len(rest)} configurations", grid)
+        body += folded(f"The other {len(rest)} configurations", grid, is_long=True)
     return Section("costs", "Parameters, FLOPs and latency", body)
 
 

@@ -43,16 +43,16 @@ def curves_section(facts: Facts) -> Section:
         return Section("curves", title, "", "the nodes' epoch curves are not at hand")
     told = (
         "Losses over epochs, from the root to the configuration; dashed lines: a pruning step. "
-        "The first seed is strong, the others thin. The chains are those of the front's members "
-        "and of what they are compared with."
+        "The first seed is strong, the others thin. The chains are those of the front's members, "
+        "of the best configuration of each criterion, and of what they are compared with."
     )
     if len(wanted) > MAX_PANELS:
         told += f" {MAX_PANELS} of {len(wanted)} chains are shown."
     if num_gone:
         told += f" Curves of {num_gone} chains are not at hand."
-    key = Chart(WIDTH * 2, 24, scale_of([], 0, 1), scale_of([], 0, 1))
+    key = Chart(1180, 24, scale_of([], 0, 1), scale_of([], 0, 1))
     entries = [Key(word, shape, colour, 4) for _, word, colour, shape in SERIES]
-    key.add(*legend(entries, 0, 16, WIDTH * 2)[0])
+    key.add(*legend(entries, 0, 16, 1180)[0])
     body = paragraph(told) + key.svg("Legend", "Colours of the lines")
     return Section("curves", title, body + f'<div class="panels">{"".join(panels)}</div>')
 

@@ -119,7 +119,9 @@ def _effects(facts: Facts) -> tuple[list[Effect], str]:
                 one.configuration not in members, -abs(one.value or 0), order[one.configuration],
             ),
         )  # fmt: skip
-        first += ordered[:room]
+        first += sorted(
+            ordered[:room], key=lambda one: (order[one.configuration], one.control)
+        )
         rest += ordered[room:]
     return [*first, *rest], name
 

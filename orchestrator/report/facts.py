@@ -108,8 +108,8 @@ class Facts:
 
     @cached_property
     def focus(self) -> list[str]:
-        """Configurations that are shown in full: the reference, the members, and what each member
-        is compared with.
+        """Configurations that are shown in full: the reference, the members, the best one of each
+        criterion, and what these are compared with.
         """
         return focus_of(self.front, self.records, self.points, self.reference)
 
@@ -151,15 +151,31 @@ def gather(folder: Path, split: str = "validation") -> Facts:
 def focus_of(
     front: Front, records: Records, points: Mapping[str, Member], reference: str | None
 ) -> list[str]:
-    """Reference, then each member followed by its own root and controls; each once."""
+    """Reference, then each member and each criterion's best configuration, followed by its own
+    root and controls; each once.
+    """
     found = [] if reference is None else [reference]
-    for member in front.members:
-        found.append(member.aggregate.configuration)
-        others = records[member.aggregate.keys[0]]["compares_with"]
+    members = [member.aggregate.configuration for member in front.members]
+    for name in [*members, *best_of_criteria(points)]:
+        found.append(name)
+        others = records[points[name].aggregate.keys[0]]["compares_with"]
         found += [
             records[key]["trial"]["configuration"] for key in others.values() if key in records
         ]
     return [name for name in dict.fromkeys(found) if name in points]
+
+
+def best_of_criteria(points: Mapping[str, Member]) -> list[str]:
+    """The treated configuration of each criterion that is best in the first objective.
+
+    ``points``: members of the front first, then the others, both best first.
+    """
+    best: dict[str, str] = {}
+    for name, member in points.items():
+        trial = member.aggregate.trial
+        if trial["role"] == "treatment":
+            best.setdefault(trial["criterion"], name)
+    return list(best.values())
 
 
 def _opened(known: Facts) -> Facts:

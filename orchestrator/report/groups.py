@@ -23,10 +23,25 @@ def _valued(figure_: Mapping[str, Any]) -> Valued:
     return Valued(figure_["value"], figure_["low"], figure_["high"])
 
 
+def _share(figure_: Mapping[str, Any]) -> Valued:
+    """A score, whose interval is cut at its range."""
+    low, high = figure_["low"], figure_["high"]
+    return Valued(
+        figure_["value"],
+        None if low is None else max(0.0, low),
+        None if high is None else min(1.0, high),
+    )
+
+
 def _intervals(facts: Facts) -> str:
     if facts.shown_judgement.points:
         return "95 % intervals over seeds and patients"
     return "95 % intervals over seeds alone (Student's t): predictions are not at hand"
+
+
+def _gaps(facts: Facts) -> tuple[str, ...]:
+    """All gaps, that of the front first."""
+    return (facts.gap, *(gap for gap in GAPS if gap != facts.gap))
 
 
 def _shown(facts: Facts) -> list[str]:
@@ -40,14 +55,15 @@ def groups_section(facts: Facts) -> Section:
     rows = [
         BarRow(
             facts.label(name),
-            {g: _valued(facts.rows[name]["lines"][g]["f1"]) for g in groups},
+            {g: _share(facts.rows[name]["lines"][g]["f1"]) for g in groups},
             name,
         )
         for name in names[:MAX_BARS]
     ]
     told = (
-        f"F1 of each group on {facts.split}: the reference of FATE, the members of the front and "
-        f"what they are compared with. Whiskers: {_intervals(facts)}."
+        f"F1 of each group on {facts.split}: the reference of FATE, the members of the front, "
+        f"the best configuration of each criterion, and what they are compared with. "
+        f"Whiskers: {_intervals(facts)}."
     )
     if len(names) > MAX_BARS:
         told += f" {MAX_BARS} of {len(names)} are drawn; the table has all."
@@ -55,7 +71,7 @@ def groups_section(facts: Facts) -> Section:
         [
             facts.label(name),
             Cell(group, "text"),
-            *(_valued(facts.rows[name]["lines"][group][score]).text for score in SCORES),
+            *(_share(facts.rows[name]["lines"][group][score]).text for score in SCORES),
         ]
         for name in names
         for group in (*groups, AVG)
@@ -98,7 +114,7 @@ def gaps_section(facts: Facts) -> Section:
             number(gaps[gap]["detectable"]),
         ]
         for name, gaps in rows
-        for gap in (facts.gap, *(g for g in GAPS if g != facts.gap))
+        for gap in _gaps(facts)
     ]
     caption = (
         f"{facts.split.capitalize()}. Excess is value less floor, which is not an estimate of "
@@ -166,11 +182,17 @@ def changes_section(facts: Facts) -> Section:
         "(another does not); levelling down (no group gains and at least one loses). Intervals "
         "of the changes are over seeds alone."
     )
+    if not facts.shown_judgement.points:
+        told += paragraph(
+            "The floor of the reference's gap is not known without predictions: a FATE may stand "
+            "here as determined that is not.", "notice",
+        )  # fmt: skip
     body = told + _changes_table(facts, names, "Reference, members and their controls")
     if rest:
         body += folded(
             f"The other {len(rest)} configurations",
             _changes_table(facts, rest[:500], "Other configurations"),
+            is_long=True,
         )
     return Section("changes", title, body)
 
@@ -179,7 +201,7 @@ def _changes_table(facts: Facts, names: Iterable[str], name: str) -> str:
     heads: list[str | Cell] = [
         Cell("Configuration", "text"), Cell("Groups", "text"),
         *(f"F1 {group}: change" for group in facts.groups),
-        *(f"FATE ({GAP_NAMES[gap]})" for gap in GAPS),
+        *(f"FATE ({GAP_NAMES[gap]})" for gap in _gaps(facts)),
     ]  # fmt: skip
     rows: list[list[str | Cell]] = []
     for key in names:
@@ -190,7 +212,7 @@ def _changes_table(facts: Facts, names: Iterable[str], name: str) -> str:
                 Cell(facts.label(key), marks=("adaptive",) if row["adaptive"] else ()),
                 Cell(row["tag"], "text tags"),
                 *("–" if row["tag"] == "reference" else _signed(change) for change in changes),
-                *(_fate(row, gap) for gap in GAPS),
+                *(_fate(row, gap) for gap in _gaps(facts)),
             ]
         )
     caption = (

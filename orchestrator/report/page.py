@@ -109,8 +109,8 @@ def _page(found: Facts, sections: list[Section]) -> str:
     )
     subtitle = (
         f"{data['name']} by {found.attribute} · {found.manifest['backbone']['name']} · "
-        f"{seeds_text(found.front)} · figures on the {found.split} split, members chosen on "
-        "validation"
+        f"{seeds_text(found.front)} · figures on the {found.split} split"
+        f"{', members chosen on validation' if found.split == 'test' else ''}"
     )
     body = [
         f"<h1>{escape(title)}</h1>",
@@ -134,7 +134,8 @@ def _front_section(found: Facts) -> Section:
     ]
     body = front_figure(found.front, found.records, found.judgement)
     body += members_table(found.front, found.records, added, found.judgement)
-    body += sure_table(found.front, found.judgement)
+    sure = sure_table(found.front, found.judgement)
+    body += f"<h3>How sure this is</h3>{sure}" if sure else ""
     return Section("front", "The front (validation)", body)
 
 
@@ -144,7 +145,8 @@ def _notes(found: Facts) -> list[str]:
         notes = [note for note in notes if "the test split was not read" not in note]
         notes.insert(0, (
             "groups, gaps, changes and effects are of the test split, opened for the reference, "
-            "the members and their controls; the front and all else are of validation"
+            "the members, the best configuration of each criterion and their controls; the front "
+            "and all else are of validation"
         ))  # fmt: skip
     return [*notes, *(f"not read: {problem}" for problem in found.problems)]
 

@@ -94,10 +94,11 @@ def _parallel(
     step = (WIDTH - LEFT - RIGHT) / max(1, len(axes) - 1)
     chart = Chart(WIDTH, BOTTOM + 34, Scale(0, 1, LEFT, WIDTH - RIGHT), Scale(0, 1, BOTTOM, TOP))
     places = []
+    labels: list[str] = []
     for index, (name, values) in enumerate(axes):
         x = LEFT + index * step
         parts, heights = _axis(x, values, is_measured=index >= len(names))
-        chart.add(*parts)
+        labels += parts
         better = ""
         if index >= len(names):
             better = " ↑" if OBJECTIVES[name].direction == "maximize" else " ↓"
@@ -116,6 +117,7 @@ def _parallel(
             more = f' data-c="{key}" role="button" tabindex="-1" aria-label="{escape(name)}"'
         classes = "line c-blue" if on_front else "line thin c-grey"
         chart.add(polyline([place[i] for place in places], classes, more))
+    chart.add(*labels)
     return chart.svg("Parallel coordinates", "Each configuration is a line from left to right.")
 
 

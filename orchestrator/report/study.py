@@ -9,6 +9,7 @@ from typing import Any
 
 import optuna
 
+from orchestrator.objectives import signs
 from orchestrator.proposals import Measured, Proposal
 from orchestrator.report.facts import Facts
 from orchestrator.searcher import OptunaProposer
@@ -111,15 +112,21 @@ def _importances(
     if num_trials < MIN_TRIALS:
         return {}, f"{num_trials} configurations are too few, {MIN_TRIALS} are the least"
     found: dict[str, dict[str, float]] = {}
-    for index, name in enumerate(objectives):
+    # PED-ANOVA asks what sets the lowest values apart, so the best ones must be the lowest
+    for index, sign in enumerate(-signs(objectives)):
 
-        def target(trial: optuna.trial.FrozenTrial, index: int = index) -> float:
-            return float(trial.values[index])
+        def target(
+            trial: optuna.trial.FrozenTrial, index: int = index, sign: float = sign
+        ) -> float:
+            return float(sign * trial.values[index])
 
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                found[name] = dict(optuna.importance.get_param_importances(study, target=target))
+                # says that low values are meant, whatever the target is
+                warnings.filterwarnings("ignore", message="PedAnovaImportanceEvaluator computes")
+                shares = optuna.importance.get_param_importances(study, target=target)
+            found[objectives[index]] = dict(shares)
         except (ValueError, RuntimeError) as error:
             return {}, f"Optuna cannot tell: {error}"
     return found, None

@@ -155,7 +155,8 @@ def export(
 ) -> None:
     """Write the Pareto front and its models; opens the members' test split.
 
-    The front as front.csv, front.json, front.parquet and front.html, the models as folders.
+    The front as front.csv, .json, .parquet, .html, .png, .pdf and .tex, the models as folders with
+    a card and the licence of the data.
     """
     with exit_codes(json):
         from orchestrator.export import export_sweep, render_export

@@ -1,5 +1,5 @@
-"""What a sweep gives away: the front as files and as a page, its models, and the test figures,
-opened once.
+"""What a sweep gives away: the front as files, pictures and a page, its models with card and
+licence, and the test figures, opened once.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from typing import Any
 
 from rich.markup import escape
 
+from orchestrator.card import attribute_name, card_text, licence_text
 from orchestrator.export_models import export_models
 from orchestrator.front import Front, sweep_front
 from orchestrator.front_files import all_notes, write_front
 from orchestrator.front_judged import judge_front
 from orchestrator.front_page import Page, front_page
+from orchestrator.front_static import latex_table, write_pictures
 from orchestrator.judge import judge_folder
 from orchestrator.judged_columns import opened_columns_of
 from orchestrator.judgement import FATES, Judgement
@@ -30,7 +32,10 @@ from search_spaces.sweep_spec import OBJECTIVES, SweepSpec
 from trainables.errors import UserError
 from trainables.store import Store
 
-FILES = ("front.csv", "front.json", "front.parquet", "front.html")
+FILES = (
+    "front.csv", "front.json", "front.parquet", "front.html", "front.png", "front.pdf",
+    "front.tex", "card.md", "data_licence.md",
+)  # fmt: skip
 NOT_READ = "the test split was not read"
 OPTIMISM = ("f1", *FATES)
 """Figures of which validation less test is shown for each member."""
@@ -89,11 +94,16 @@ def export_sweep(
     _write_tables(to, front, judgement, added, notes)
     page = Page(
         sweep=manifest["sweep"],
-        data=f"{manifest['data']['name']} by {manifest['data']['attribute']}",
+        data=f"{manifest['data']['name']} by {attribute_name(manifest['data']['attribute'])}",
         version=manifest["fatefront"],
         notes=tuple(notes),
     )
     _write(to / "front.html", front_page(front, records, added, page, judgement))
+    write_pictures(front, judgement, to)
+    caption = f"{page.sweep}: {page.data}, {manifest['backbone']['name']}"
+    _write(to / "front.tex", latex_table(front, records, judgement, caption))
+    _write(to / "card.md", card_text(manifest, spec))
+    _write(to / "data_licence.md", licence_text(manifest, spec))
     extra = {
         "groups": manifest["data"]["groups"],
         "aspect": spec.data.aspect,

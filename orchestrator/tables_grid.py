@@ -34,10 +34,13 @@ class Grid:
     notes: list[str]
     blocks: list[list[list[Cell]]] = field(default_factory=list)
     footnotes: list[str] = field(default_factory=list)
+    text_columns: frozenset[str] | None = None  # those of the paper's layout if not given
 
     @property
     def texts(self) -> list[bool]:
         """Whether each column holds words, not figures."""
+        if self.text_columns is not None:
+            return [name in self.text_columns for name in self.header]
         first = self.header.index("Group") + 1
         words = ("FATE baseline", "Groups")
         return [k < first or name in words for k, name in enumerate(self.header)]

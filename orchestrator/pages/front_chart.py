@@ -67,7 +67,7 @@ def front_chart(front: Front, judgement: Judgement | None, summary: str) -> str:
         summary: for people who do not see it.
     """
     x, y = axes(front.objectives)
-    shown = _drawable(drawn_points(front), x, y)
+    shown = drawable(drawn_points(front), x, y)
     members = [m for m in front.members if m in shown]
     others = [m for m in shown if m not in front.members]
     chart = _frame(shown, members, x, y, judgement)
@@ -78,7 +78,7 @@ def front_chart(front: Front, judgement: Judgement | None, summary: str) -> str:
         chart.add(text(at + 5, chart.y.end + 14, "reference: FATE 0", "soft"))
     for member in sorted(others, key=lambda m: m.aggregate.figures[x] or 0.0):
         chart.add(_mark(chart, member, x, y, on_front=False))
-    bounding = _undominated(members, front)
+    bounding = undominated(members, front)
     if set(front.objectives) == {x, y} and len(bounding) > 1:
         chart.add(_border(chart, bounding, x, y))
     for member in members:
@@ -102,9 +102,9 @@ def _frame(
     """Scales that hold every point, the members' intervals and their seeds."""
     found: dict[str, list[float]] = {x: [], y: []}
     for name, values in found.items():
-        values += [_value(m, name) for m in shown]
+        values += [figure_value(m, name) for m in shown]
         for member in members:
-            values += _ends(member, name, judgement) or ()
+            values += member_ends(member, name, judgement) or ()
             values += [v for v in member.aggregate.per_seed.get(name, ()) if v is not None]
     return Chart(
         WIDTH, HEIGHT,
@@ -112,13 +112,14 @@ def _frame(
     )  # fmt: skip
 
 
-def _value(member: Member, name: str) -> float:
+def figure_value(member: Member, name: str) -> float:
+    """A defined figure of a point."""
     value = member.aggregate.figures[name]
     assert value is not None
     return value
 
 
-def _ends(
+def member_ends(
     member: Member, name: str, judgement: Judgement | None
 ) -> tuple[float, float] | None:
     """Of the interval; without any judgement one standard deviation over seeds, else nothing."""
@@ -131,7 +132,7 @@ def _ends(
     return None if low is None or high is None else (low, high)
 
 
-def _drawable(points: Sequence[Member], x: str, y: str) -> list[Member]:
+def drawable(points: Sequence[Member], x: str, y: str) -> list[Member]:
     """Members may be chosen by other objectives than the two that are drawn."""
     return [
         m
@@ -145,14 +146,14 @@ def _mark(chart: Chart, member: Member, x: str, y: str, *, on_front: bool) -> st
     shape, colour = ROLES[point.trial["role"]]
     place = "on the front" if on_front else "not on the front"
     return mark(
-        shape, chart.x(_value(member, x)), chart.y(_value(member, y)), 8 if on_front else 5.5,
-        colour if on_front else "other c-grey", key=point.configuration,
+        shape, chart.x(figure_value(member, x)), chart.y(figure_value(member, y)),
+        8 if on_front else 5.5, colour if on_front else "other c-grey", key=point.configuration,
         name=f"{point.trial['label']}, {point.trial['role']}, {place}: F1 "
-        f"{point.figures['f1'] or 0:.3f}, FATE {_value(member, x):.3f}",
+        f"{point.figures['f1'] or 0:.3f}, FATE {figure_value(member, x):.3f}",
     )  # fmt: skip
 
 
-def _undominated(members: Sequence[Member], front: Front) -> list[Member]:
+def undominated(members: Sequence[Member], front: Front) -> list[Member]:
     """On fresh seeds a member may be dominated by another."""
     if not members:
         return []
@@ -162,7 +163,7 @@ def _undominated(members: Sequence[Member], front: Front) -> list[Member]:
 
 def _border(chart: Chart, members: Sequence[Member], x: str, y: str) -> str:
     """Of what the members dominate: down from each member, then across to the next."""
-    ordered = sorted((_value(m, x), _value(m, y)) for m in members)
+    ordered = sorted((figure_value(m, x), figure_value(m, y)) for m in members)
     (a, b), *rest = ordered
     d = f"M{number(chart.x(a))} {number(chart.y(b))}"
     d += "".join(f"V{number(chart.y(v))}H{number(chart.x(u))}" for u, v in rest)
@@ -173,12 +174,12 @@ def _intervals(
     chart: Chart, member: Member, x: str, y: str, judgement: Judgement | None
 ) -> list[str]:
     colour = ROLES[member.aggregate.trial["role"]][1]
-    across, up = _ends(member, x, judgement), _ends(member, y, judgement)
+    across, up = member_ends(member, x, judgement), member_ends(member, y, judgement)
     parts = []
     if across:
-        parts.append(interval(chart, *across, chart.y(_value(member, y)), colour))
+        parts.append(interval(chart, *across, chart.y(figure_value(member, y)), colour))
     if up:
-        parts.append(upright(chart, *up, chart.x(_value(member, x)), colour))
+        parts.append(upright(chart, *up, chart.x(figure_value(member, x)), colour))
     return parts
 
 
@@ -204,7 +205,7 @@ def _numbers(
     for index, member in enumerate(front.members):
         if member in members:
             word = f"{index + 1}{' knee' if index == front.knee else ''}"
-            at = chart.x(_value(member, x)) + 9, chart.y(_value(member, y)) - 8
+            at = chart.x(figure_value(member, x)) + 9, chart.y(figure_value(member, y)) - 8
             parts.append(text(*at, word, "member-number"))
     return parts
 

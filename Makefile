@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow lint install
+.PHONY: demo test test-slow test-browser lint install
 
 install: $(VENV)/.installed
 
@@ -24,6 +24,11 @@ test: install
 
 test-slow: install
 	$(BIN)/python -m pytest -q -m slow
+
+# pages in a headless Chromium (the machine's own; FATEFRONT_CHROMIUM names another)
+test-browser: install
+	$(BIN)/pip install -q -c constraints.txt -e ".[browser]"
+	$(BIN)/python -m pytest -q -m slow tests/browser
 
 lint: install
 	$(BIN)/ruff check .

@@ -38,6 +38,7 @@ VERBS = {
     "show": ["SPACE", "--set", "--key"],
     "status": ["FOLDER", "--json"],
     "export": ["FOLDER", "--to", "--no-test", "--json"],
+    "report": ["FOLDER", "--to", "--split", "--json"],
     "evaluate": [
         "PREDICTIONS", "--label", "--prediction", "--group", "--reference", "--patient", "--image",
         "--probabilities", "--mode", "--absent", "--min-support", "--within", "--malignant",

@@ -39,6 +39,7 @@ REGISTRY = Registry().with_resources(
 VERBS = (
     "run", "plan", "status", "export", "evaluate", "trial", "predict", "merge", "data_prepare",
     "data_inspect", "data_duplicates", "data_fetch", "data_synthesize", "tables", "audit",
+    "report",
 )  # fmt: skip
 OTHERS = ("error", "event", "record", "manifest", "node", "front", "model")
 
@@ -141,7 +142,9 @@ def test_the_other_events(tmp_path):
     """A failure, a retry, a proposal the budget cannot pay, and the life of a driver."""
     spec = tiny_spec(seeds=(0,), search=Search(sampler="random"), iterations=2)
     ledger = Ledger(tmp_path).open()
-    ledger.append("started", sweep=spec.name, seeds=list(spec.seeds), sampler="random")
+    ledger.append(
+        "started", sweep=spec.name, seeds=list(spec.seeds), sampler="random", command="fatefront"
+    )
     schedule = Schedule(
         spec, DataIdentity("data", "groups"), "cpu", ledger, Store(str(tmp_path / "store")),
         OptunaProposer(spec), Budget(trials=5), measure_stored=lambda key: {},
@@ -189,6 +192,7 @@ def test_verbs_about_a_sweep(sweep, tmp_path):
     check("front", without_export_columns(json.loads((tmp_path / "out/front.json").read_text())))
     for model in exported["models"]:
         check("model", json.loads((Path(model["path"]) / "model.json").read_text()))
+    check("report", answer("report", sweep, "--to", tmp_path / "report.html"))
     tables = answer("tables", sweep, "--published", "all")
     check("tables", tables)
     assert len(tables["rows"]) == status["num_done"]  # one seed

@@ -107,7 +107,8 @@ def licence_text(manifest: Mapping[str, Any], spec: SweepSpec) -> str:
 def changes_of(spec: SweepSpec) -> list[str]:
     """What was done to the images, which licences ask one to say."""
     size = getattr(spec.data, "image_size", None)
-    found = [f"images were resized and cropped to {size} pixels"] if size else []
+    is_drawn = spec.data.name == "synthetic"  # at this size
+    found = [f"images were resized and cropped to {size} pixels"] if size and not is_drawn else []
     if getattr(spec.data, "darken", None) is not None:
         found.append("some images were darkened, by a rule, to make a gap whose cause is known")
     return found

@@ -173,13 +173,17 @@ def report(
     split: Annotated[
         str, typer.Option(help="validation, or test: opens it, and the ledger says so.")
     ] = "validation",
+    images: Annotated[
+        bool, typer.Option("--images", help="Show images of the data; mind their licence.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Write everything a sweep shows as one HTML file that opens from disk."""
     with exit_codes(json):
         from orchestrator.report.page import ReportOptions, render_report, write_report
 
-        emit(write_report(folder, to, ReportOptions(split=split)), json, render_report)
+        options = ReportOptions(split=split, images=images)
+        emit(write_report(folder, to, options), json, render_report)
 
 
 @app.command()

@@ -29,6 +29,7 @@ from orchestrator.report.channels import channels_section
 from orchestrator.report.costs import costs_section
 from orchestrator.report.curves import curves_section
 from orchestrator.report.effects import effects_section
+from orchestrator.report.example_images import images_section
 from orchestrator.report.facts import Facts, gather
 from orchestrator.report.groups import changes_section, gaps_section, groups_section
 from orchestrator.report.growth import growth_section
@@ -52,6 +53,7 @@ class ReportOptions:
     """The verb's options."""
 
     split: str = "validation"
+    images: bool = False  # show images of the data set, with their licence
 
 
 def write_report(
@@ -69,7 +71,7 @@ def write_report(
 
     Raises:
         UserError: no sweep, nothing on the front, a file that cannot be written, or the test split
-            asked for while a driver is at work or without the data.
+            or images asked for while a driver is at work or without the data.
     """
     options = options or ReportOptions()
     target = to or folder / "report.html"
@@ -77,6 +79,9 @@ def write_report(
         raise UserError(f"--to {target}: not a file in a folder that exists")
     found = gather(folder, options.split)
     sections = [_front_section(found), *(section(found) for section in SECTIONS)]
+    if options.images:
+        after = 1 + SECTIONS.index(channels_section)
+        sections.insert(after + 1, images_section(found))
     text = _page(found, sections).encode()
     if len(text) > MAX_BYTES:
         raise RuntimeError(f"the report has {len(text)} bytes, more than {MAX_BYTES}")

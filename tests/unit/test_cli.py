@@ -38,7 +38,7 @@ VERBS = {
     "show": ["SPACE", "--set", "--key"],
     "status": ["FOLDER", "--json"],
     "export": ["FOLDER", "--to", "--no-test", "--json"],
-    "report": ["FOLDER", "--to", "--split", "--json"],
+    "report": ["FOLDER", "--to", "--split", "--images", "--json"],
     "evaluate": [
         "PREDICTIONS", "--label", "--prediction", "--group", "--reference", "--patient", "--image",
         "--probabilities", "--mode", "--absent", "--min-support", "--within", "--malignant",

@@ -17,6 +17,7 @@ from orchestrator.pages.document import Cell, html_document, script_json, table
 from orchestrator.pages.group_bars import BarRow, Valued, group_bars
 from orchestrator.pages.svg import SHAPES, Scale, mark, scale_of
 from orchestrator.run import RunOptions
+from trainables.data.table import TableFile
 
 
 @pytest.mark.parametrize(
@@ -152,7 +153,9 @@ def test_the_card_says_what_the_models_are_not_for(name, non_commercial):
     assert ("not known to fatefront" in card) is (non_commercial is None)
     text = licence_text(manifest(name, "sex"), fake_spec())
     assert data_terms(name).licence in text
-    assert "resized and cropped to 32 pixels" in text
+    assert "resized" not in text  # the space's own images are drawn at their size
+    of_table = fake_spec(data=TableFile.Config(path="t.csv", image_size=32, label="l"))
+    assert "resized and cropped to 32 pixels" in licence_text(manifest(name, "sex"), of_table)
 
 
 def test_the_command_is_kept_without_passwords():

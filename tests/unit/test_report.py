@@ -1,11 +1,16 @@
 """The report of a real tiny sweep: figures as recorded, the test split sealed, one closed file."""
 
+import base64
+import io
 import json
 import re
 import shutil
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 from tiny_sweep import copy_sweep, run_tiny
 
 from orchestrator.front import sweep_front
@@ -13,7 +18,10 @@ from orchestrator.manifest import read_sweep
 from orchestrator.records import load_records, read_events
 from orchestrator.report.facts import gather
 from orchestrator.report.page import ReportOptions, write_report
+from trainables.data.load import load_dataset
 from trainables.errors import UserError
+from trainables.portable import load_portable, save_portable
+from trainables.pruning.excitation import excitation, most_exciting
 
 
 @pytest.fixture(scope="module")
@@ -217,6 +225,46 @@ def test_text_of_the_sweep_cannot_run_in_the_page(sweep):
     _, text = written(sweep)
     assert evil not in text
     assert any(evil in trial["tip"][0] for trial in trials_of(text).values())  # it is there
+
+
+def test_images_only_where_they_are_asked_for(sweep):
+    _, without = written(sweep)
+    assert "<img" not in without
+    document, text = written(sweep, images=True)
+    (section,) = [s for s in document["sections"] if s["name"] == "images"]
+    assert section["missing"] is None
+    shown = text.split('<section id="images">')[1].split("</section>")[0]
+    assert "Licence of these images: no photograph of anybody" in shown
+    sources = re.findall(r'<img src="data:image/jpeg;base64,([^"]+)"', shown)
+    assert len(sources) == 2 * 5 * 6  # both steps, five channels, six images
+    with Image.open(io.BytesIO(base64.b64decode(sources[0]))) as picture:
+        assert picture.size == (32, 32)
+    assert Reader(text).elsewhere == [s for s in Reader(text).elsewhere if s.startswith("data:")]
+    manifest = json.loads((sweep / "manifest.json").read_text())
+    manifest["data"]["fingerprint"] = "another"
+    (sweep / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="the data set is not the one"):
+        write_report(sweep, options=ReportOptions(images=True))
+
+
+def test_the_most_exciting_images_are_those_of_a_forward_pass(sweep):
+    """Checked by hand-made hooks on the stored root."""
+    records = load_records(sweep)
+    facts = gather(sweep)
+    root = next(k for k, r in records.items() if r["trial"]["n"] == 0)
+    extra = {"groups": ["light", "dark"], "aspect": 1.0, "attribute": "tone", "metrics": {}}
+    portable = load_portable(save_portable(facts.store, root, sweep / "root", extra))
+    images = load_dataset(facts.spec.data).images_NHWC[:40]
+    found = excitation(portable, "layer4.1.conv2", "conv", images)
+    seen = []
+    norm = portable.model.net.get_submodule("layer4.1.bn2")
+    handle = norm.register_forward_hook(lambda m, a, out: seen.append(out.detach().clone()))
+    portable.logits(images)
+    handle.remove()
+    by_hand = torch.cat(seen).relu().mean((2, 3)).numpy()
+    np.testing.assert_allclose(found, by_hand, atol=1e-5)
+    best = most_exciting(found, 7, 3)
+    assert list(by_hand[best, 7]) == sorted(by_hand[:, 7], reverse=True)[:3]
 
 
 def test_mistakes(sweep, tmp_path):

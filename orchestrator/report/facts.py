@@ -11,7 +11,7 @@ from typing import Any
 from orchestrator.aggregate import Aggregate, aggregate
 from orchestrator.card import attribute_name
 from orchestrator.export import why_empty
-from orchestrator.front import Front, Member, sweep_front
+from orchestrator.front import Front, Member, confirming, sweep_front
 from orchestrator.front_judged import judge_front
 from orchestrator.front_sure import gap_of
 from orchestrator.judge import judge_folder
@@ -21,7 +21,7 @@ from orchestrator.merge_nodes import open_store
 from orchestrator.pages.chains import chains
 from orchestrator.pages.tips import is_reference
 from orchestrator.records import load_records, read_events
-from orchestrator.sealed import adaptive_keys
+from orchestrator.sealed import adaptive_keys, with_references
 from orchestrator.tables import TableOptions, open_split, row_document
 from orchestrator.tables_rows import make_rows
 from search_spaces.sweep_spec import SweepSpec
@@ -179,29 +179,55 @@ def best_of_criteria(points: Mapping[str, Member]) -> list[str]:
 
 
 def _opened(known: Facts) -> Facts:
-    """The same with test figures of the focus; the ledger has the opening before they are read."""
-    asked = [known.points[name].aggregate for name in known.focus]
-    keys = [key for point in asked for key in point.keys]
+    """The same with test figures of the focus; the ledger has the opening before they are read.
+
+    Members of a confirmed front, and what they are compared with, are judged on their fresh seeds
+    as on validation, everything else on the seeds of the selection.
+    """
+    front = known.front
+    fresh = confirming(front, known.records) if front.selected else []
+    members = set(front.selected)
+    shown = [known.points[name].aggregate for name in known.focus]
+    chosen = [point for point in shown if point.configuration not in members]
+    asked = dict.fromkeys(key for point in (*shown, *fresh) for key in point.keys)
     records, problems, num_new = open_split(
-        known.folder, keys, known.records, known.manifest, known.manifest["mode"]
+        known.folder, list(asked), known.records, known.manifest, known.manifest["mode"]
     )
-    whole = {point.configuration: point.seeds for point in asked}
-    points = [
-        p for name, p in aggregate(records).items() if whole.get(name) == p.seeds
-    ]
-    judgement = judge_folder(
-        known.folder, points, known.records, known.front.objectives,
-        known.front.reference_point, split="test",
-    )  # fmt: skip
+    judgement = _judged(known, _tested(chosen, records))
+    if fresh:
+        of_fresh = _judged(known, _tested(fresh, records))
+        points = {name: one for name, one in of_fresh.points.items() if name in members}
+        judgement = replace(
+            of_fresh,
+            points={**judgement.points, **points},
+            problems=tuple(dict.fromkeys((*judgement.problems, *of_fresh.problems))),
+        )
     events = list(read_events(known.folder))
     return replace(
         known,
         events=events,
-        rows=_rows(points, records, known.manifest, events, judgement),
+        rows=_rows(_tested(shown, records), records, known.manifest, events, judgement),
         shown_judgement=judgement,
         num_newly_opened=num_new,
         problems=problems,
     )
+
+
+def _tested(points: Sequence[Aggregate], records: Records) -> list[Aggregate]:
+    """The same configurations and seeds from opened records; without those that lack a seed."""
+    found = []
+    for point in points:
+        if all(key in records for key in point.keys):
+            own = {key: records[key] for key in with_references(point.keys, records)}
+            found.append(aggregate(own)[point.configuration])
+    return found
+
+
+def _judged(known: Facts, points: Sequence[Aggregate]) -> Judgement:
+    return judge_folder(
+        known.folder, points, known.records, known.front.objectives, known.front.reference_point,
+        split="test",
+    )  # fmt: skip
 
 
 def _rows(

@@ -154,7 +154,7 @@ def test_the_card_says_what_the_models_are_not_for(name, non_commercial):
     text = licence_text(manifest(name, "sex"), fake_spec())
     assert data_terms(name).licence in text
     assert "resized" not in text  # the space's own images are drawn at their size
-    of_table = fake_spec(data=TableFile.Config(path="t.csv", image_size=32, label="l"))
+    of_table = fake_spec(data=TableFile.Config(path="t.csv", image_size=32, attribute="sex"))
     assert "resized and cropped to 32 pixels" in licence_text(manifest(name, "sex"), of_table)
 
 

@@ -192,6 +192,24 @@ def test_the_test_split_is_an_opening_of_what_is_shown(sweep):
     ]
 
 
+def test_members_are_shown_by_the_seeds_that_confirmed_them(sweep):
+    """The second seed plays the fresh one: the first alone selects."""
+    path = sweep / "events.jsonl"
+    path.write_text(path.read_text().replace('"seed":1}', '"seed":10000}'))
+    members = set(gather(sweep).front.selected)
+    written(sweep, split="test")
+    (keys,) = openings(sweep)
+    records = load_records(sweep)
+    found = gather(sweep, "test")
+    assert set(found.rows) == set(found.focus) >= members
+    for name, row in found.rows.items():
+        assert row["seeds"] == ([10_000] if name in members else [0])
+        assert found.shown_judgement.points[name].intervals["f1"].low is not None
+    for name in members:  # and each control of a member on the member's seeds
+        node = records[found.points[name].aggregate.keys[0]]
+        assert set(node["compares_with"].values()) <= set(keys)
+
+
 def test_without_predictions_nothing_is_claimed(sweep):
     (sweep / "images.npz").unlink()
     document, text = written(sweep)

@@ -13,7 +13,7 @@ MAX_COMMAND = 2500
 """Characters; an event of the ledger is a line below 4 KB."""
 _OPTIONS = (
     "out", "trials", "configurations", "hours", "workers", "gpus_per_trial", "store",
-    "tracking_uri", "seed", "address",
+    "tracking_uri", "seed", "address", "max_disk",
 )  # fmt: skip
 _USER = re.compile(r"(?<=://)[^/@\s]+@")
 

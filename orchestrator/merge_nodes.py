@@ -90,7 +90,8 @@ def copy_nodes(
 def _has_every_file(store: Store, key: str) -> bool:
     node = store.node(key) or {"files": {}}
     paths = [entry["path"] for entry in node["files"].values()]
-    return bool(paths) and all(store.fs.exists(f"{store.folder(key)}/{path}") for path in paths)
+    there = store.storage.exists
+    return bool(paths) and all(there(f"{store.folder(key)}/{path}") for path in paths)
 
 
 def copy_node(source: Store, target: Store, key: str) -> tuple[int, bool]:

@@ -16,7 +16,6 @@ from typing import IO, Any
 
 from trainables.errors import UserError
 from trainables.metrics.summary import compare
-from trainables.store import Store
 
 MAX_LINE = 4096
 OPEN_FIGURES = (
@@ -79,7 +78,7 @@ class Ledger:
             "time": round(time.time(), 3),
             "event": event,
         } | fields
-        line = json.dumps(document, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+        line = event_line(document)
         if self._mirror is not None:  # first: a refused event must not stand in this folder alone
             self._mirror(document["seq"], line)
         self._file.write(line)
@@ -88,31 +87,24 @@ class Ledger:
         self.events.append(document)
         return document
 
-    def mirror(self, store: Store, sweep_id: str) -> None:
-        """Copy every event, those so far included, to a remote store as objects that are never
-        overwritten.
-
-        The conditional put keeps two copies of one folder on different machines from going on
-        side by side.
+    def extend(self, lines: list[bytes]) -> None:
+        """Take in events that stand elsewhere, as they are, and make them last.
 
         Raises:
-            UserError: another driver has written an event of this sweep that is not in this
-                folder.
+            UserError: one of them is not the next event.
         """
+        assert self._file is not None, "ledger is not open"
+        for line in lines:
+            event = _parsed(line)
+            if event is None or event.get("seq") != len(self.events):
+                raise UserError(f"{self.path}: stored event {len(self.events)} is damaged")
+            self._file.write(line)
+            self.events.append(event)
+        self._file.flush()
+        os.fsync(self._file.fileno())
 
-        def put(seq: int, line: bytes) -> None:
-            path = f"{store.root}/sweeps/{sweep_id}/events/{seq:08d}.json"
-            if not store.put_if_absent(path, line) and store.fs.cat_file(path) != line:
-                raise UserError(
-                    f"{store.uri} holds another event {seq} of this sweep: "
-                    "another driver is at work"
-                )
-
-        for event in self.events:
-            put(
-                event["seq"],
-                json.dumps(event, separators=(",", ":"), allow_nan=False).encode() + b"\n",
-            )
+    def mirror(self, put: Callable[[int, bytes], None]) -> None:
+        """From now on hand every event to ``put`` (number, line) before it is written here."""
         self._mirror = put
 
     def close(self) -> None:
@@ -150,15 +142,25 @@ def read_events(folder: Path) -> Iterator[dict[str, Any]]:
     """
     path = folder / "events.jsonl"
     for number, line in enumerate(_whole_lines(path), start=1):
-        try:
-            event = json.loads(line)
-            if not isinstance(event, dict) or not isinstance(event.get("event"), str):
-                raise ValueError(line)
-        except ValueError:
+        event = _parsed(line)
+        if event is None:
             raise UserError(
                 f"{path}: line {number} is not JSON of an event; the ledger was edited or damaged"
-            ) from None
+            )
         yield event
+
+
+def event_line(event: Mapping[str, Any]) -> bytes:
+    """An event as it is written."""
+    return json.dumps(event, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
 
 
 def compact(measured: Mapping[str, Any]) -> dict[str, Any]:

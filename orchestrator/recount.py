@@ -48,7 +48,7 @@ def _counts(
 ) -> np.ndarray:
     """``count_GCC`` (group, true class, predicted class) of the validation split."""
     try:
-        stored = json.loads(store.fs.cat_file(counts_path(store, key, data["group_digest"])))
+        stored = json.loads(store.storage.read(counts_path(store, key, data["group_digest"])))
     except FileNotFoundError:
         raise UserError(
             f"--mode needs the counts of node {key} by {data['attribute']}, which are not in "

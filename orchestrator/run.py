@@ -28,10 +28,11 @@ from orchestrator.plan import duration
 from orchestrator.records import load_records
 from orchestrator.schedule import Budget, Schedule
 from orchestrator.spaces import load_space
+from orchestrator.storage_probe import probe
 from orchestrator.sweep import Progress, Resources, run_sweep
 from search_spaces.sweep_spec import Search, SweepSpec
 from trainables.errors import UserError
-from trainables.store import Store
+from trainables.storage import Storage, StorageError
 from trainables.trial_spec import configuration_label
 
 TRACKING_GRACE = 120.0
@@ -96,6 +97,9 @@ def run_space(options: RunOptions) -> dict[str, Any]:
             max_disk_bytes=None if options.max_disk is None else int(options.max_disk * 1e9),
             command=run_command(options),
         )  # fmt: skip
+    except StorageError as error:
+        follower.stop()
+        raise UserError(f"--store: {error}; all that was finished is kept") from None
     except ConnectionError as error:
         follower.stop()
         if options.address is None:
@@ -182,12 +186,13 @@ def _check_places(folder: Path, store: str, tracking_uri: str, address: str | No
         UserError: a folder that cannot be made or written, or a URI that nothing here understands.
     """
     _check_writable(folder, "--out")
-    try:
-        opened = Store(store)
-    except (ValueError, ImportError) as error:
-        raise UserError(f"--store {store}: {str(error).splitlines()[0]}") from None
-    if opened.is_local:
-        _check_writable(Path(opened.root), "--store")
+    storage = Storage(store, patience=0.0)
+    if storage.is_local:
+        _check_writable(Path(storage.root), "--store")
+    else:
+        problem = probe(storage)
+        if problem is not None:
+            raise UserError(f"--store {store}: {problem}")
     scheme, separator, _ = tracking_uri.partition("://")
     if tracking_uri != "none" and (not separator or scheme == "file"):
         raise UserError(
@@ -313,7 +318,7 @@ class _Lines:
             stderr.print(line, markup=False, soft_wrap=True)
 
     def progress(self) -> Progress:
-        return Progress(started=self._started, settled=self._settled)
+        return Progress(started=self._started, settled=self._settled, say=self.say)
 
     def _started(self, schedule: Schedule) -> None:
         if self.follower is not None:

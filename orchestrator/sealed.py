@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.aggregate import GAPS, aggregate
-from orchestrator.records import Ledger, is_running
+from orchestrator.manifest import read_manifest
+from orchestrator.merge_nodes import open_store
+from orchestrator.records import is_running
+from orchestrator.stored_ledger import open_ledger
 from trainables.data.base import Dataset
 from trainables.errors import UserError
 from trainables.metrics.fairness import Mode
@@ -72,15 +75,14 @@ def record_opening(folder: Path, keys: Sequence[str]) -> int:
             f"a sweep is being run in {folder}: the test split is opened when it has ended "
             "(wait, or export with --no-test)"
         )
-    ledger = Ledger(folder)
-    try:
-        ledger.open()
+    manifest = read_manifest(folder)
+    with open_ledger(folder, open_store(folder, manifest)) as (ledger, stored):
         known = opened_keys(ledger.events)
         new = [key for key in keys if key not in known]
+        if new and stored is not None:
+            stored.mirror(ledger, manifest)
         for start in range(0, len(new), KEYS_PER_EVENT):
             ledger.append("test_opened", keys=new[start : start + KEYS_PER_EVENT])
-    finally:
-        ledger.close()
     return len(new)
 
 

@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,9 +24,11 @@ from orchestrator.environment import prepare
 from orchestrator.evidence import Evidence
 from orchestrator.images import split_images
 from orchestrator.manifest import check_same_sweep, write_manifest
-from orchestrator.records import Ledger, project, write_records
+from orchestrator.records import project, write_records
 from orchestrator.schedule import FINISHED, Attempt, Budget, Schedule
 from orchestrator.searcher import make_proposer
+from orchestrator.storage_probe import probe_nodes
+from orchestrator.stored_ledger import open_ledger
 from search_spaces.sweep_spec import SweepSpec
 from trainables.data.base import Dataset
 from trainables.errors import UserError
@@ -93,6 +96,7 @@ class Progress:
 
     started: Callable[[Schedule], None] = lambda schedule: None
     settled: Callable[[Schedule, str, str], None] = lambda schedule, key, status: None
+    say: Callable[[str], None] = lambda line: None
     tick: Callable[[Schedule], None] = lambda schedule: None
 
 
@@ -142,54 +146,60 @@ def run_sweep(
     progress = progress or Progress()
     resources = resources.resolved(spec.compute.threads)
     store = Store(store_uri)
-    ledger = Ledger(folder).open()
     begun = time.monotonic()
-    try:
-        check_same_sweep(folder, spec, dataset)
-        from orchestrator.worker import end_leftovers
+    with open_ledger(folder, store, progress.say) as (ledger, stored):
+        try:
+            check_same_sweep(folder, spec, dataset)
+            from orchestrator.worker import end_leftovers
 
-        end_leftovers(folder)
-        (folder / "sweep.yaml").write_text(spec.to_yaml())
-        manifest = write_manifest(folder, spec, dataset, store, resources.device, tracking_uri)
-        if not store.is_local:
-            ledger.mirror(store, manifest["sweep_id"])
-        ledger.append(
-            "started", sweep=spec.name, seeds=list(spec.seeds), sampler=spec.search.sampler,
-            **({"command": command} if command else {}),
-        )  # fmt: skip
-        schedule = Schedule(
-            spec, identity(dataset), resources.device, ledger, store, make_proposer(spec), budget,
-            retry_failed=retry_failed,
-            measure_stored=lambda key: measure_node(store, key, dataset, spec.search.mode),
-            evidence=lambda: Evidence(
-                store, split_images(dataset, "validation"), schedule.records
-            ),
-        )  # fmt: skip
-        keeper = DiskKeeper(schedule, max_disk_bytes)
-        progress.started(schedule)
-        keeper.settled()
-        computed = schedule.num_computed
-        first = schedule.next()
-        if first != FINISHED:
-            assert isinstance(first, Attempt)
-            _drive(schedule, keeper, first, spec, dataset, store, folder, resources, progress)
-        ledger.append("finished", stopped=schedule.stopping)
-        return Outcome(
-            records=dict(schedule.records),
-            num_computed_now=schedule.num_computed - computed,
-            stopped=schedule.stopping,
-            seconds=time.monotonic() - begun,
-            blocked=schedule.cut_off,
-            num_stopped=schedule.num_stopped,
-            notes=[*schedule.notes, *keeper.notes],
-        )
-    except KeyboardInterrupt:
-        ledger.append("interrupted")
-        raise
-    finally:
-        if ledger.events:
-            write_records(folder, project(ledger.events))
-        ledger.close()
+            end_leftovers(folder)
+            (folder / "sweep.yaml").write_text(spec.to_yaml())
+            manifest = write_manifest(folder, spec, dataset, store, resources.device, tracking_uri)
+            if stored is not None:
+                stored.mirror(ledger, manifest)
+            ledger.append(
+                "started", sweep=spec.name, seeds=list(spec.seeds), sampler=spec.search.sampler,
+                driver=uuid.uuid4().hex[:12],
+                **({"command": command} if command else {}),
+            )  # fmt: skip
+            schedule = Schedule(
+                spec, identity(dataset), resources.device, ledger, store, make_proposer(spec),
+                budget,
+                retry_failed=retry_failed,
+                measure_stored=lambda key: measure_node(store, key, dataset, spec.search.mode),
+                evidence=lambda: Evidence(
+                    store, split_images(dataset, "validation"), schedule.records
+                ),
+            )  # fmt: skip
+            keeper = DiskKeeper(schedule, max_disk_bytes)
+            progress.started(schedule)
+            keeper.settled()
+            computed = schedule.num_computed
+            first = schedule.next()
+            if first != FINISHED:
+                assert isinstance(first, Attempt)
+                _drive(
+                    schedule, keeper, first, spec, dataset, store, folder, resources, progress
+                )
+            ledger.append("finished", stopped=schedule.stopping)
+            return Outcome(
+                records=dict(schedule.records),
+                num_computed_now=schedule.num_computed - computed,
+                stopped=schedule.stopping,
+                seconds=time.monotonic() - begun,
+                blocked=schedule.cut_off,
+                num_stopped=schedule.num_stopped,
+                notes=[*schedule.notes, *keeper.notes],
+            )
+        except KeyboardInterrupt:
+            ledger.append("interrupted")
+            raise
+        finally:
+            if ledger.events:
+                write_records(folder, project(ledger.events))
+            if stored is not None:
+                with contextlib.suppress(OSError):  # copies for people; the events are there
+                    stored.keep("sweep.yaml", "records.jsonl")
 
 
 def _drive(
@@ -217,6 +227,7 @@ def _drive(
     )
     scratch = tempfile.mkdtemp(prefix="fatefront-")
     with _ray(resources, workers, threads, dataset, folder):
+        probe_nodes(store.storage)
         context = {
             "dataset": ray.put(dataset),
             "store": store.uri,

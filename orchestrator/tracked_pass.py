@@ -224,11 +224,11 @@ class Pass:
 
     def _counts_file(self, run_id: str, key: str) -> None:
         source = counts_path(self.store, key, self.manifest["data"]["group_digest"])
-        if not self.store.fs.exists(source):
+        if not self.store.storage.exists(source):
             return
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "counts.json"
-            path.write_bytes(self.store.fs.cat_file(source))
+            path.write_bytes(self.store.storage.read(source))
             self.client.log_artifact(run_id, str(path))
 
     def _finish(self, parent: str, track_models: TrackModels) -> dict[str, int]:

@@ -42,7 +42,7 @@ def _put_counts(
 ) -> None:
     """Write the confusion counts that are not zero as [group, true class, predicted class, n]."""
     path = counts_path(store, key, dataset.group_digest)
-    if store.fs.exists(path):
+    if store.storage.exists(path):
         return
     sparse = {}
     for split, stored in predictions.items():

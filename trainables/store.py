@@ -7,16 +7,14 @@ a key wins.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import uuid
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import fsspec
+from trainables.node_cache import NodeCache
+from trainables.storage import Storage
 
 NODE = "node.json"
 
@@ -38,12 +36,10 @@ class Store:
     """Nodes under one URI; every operation is whole-file, nothing is renamed."""
 
     def __init__(self, uri: str) -> None:
-        self.uri = uri
-        self.fs, self.root = fsspec.core.url_to_fs(uri)
-        protocols = self.fs.protocol
-        self.is_local = "file" in ([protocols] if isinstance(protocols, str) else protocols)
-        if self.is_local:
-            self.uri = self.root
+        self.storage = Storage(uri)
+        self.uri, self.fs, self.root = self.storage.uri, self.storage.fs, self.storage.root
+        self.is_local = self.storage.is_local
+        self.cache = None if self.is_local else NodeCache.of_this_machine()
 
     def folder(self, key: str) -> str:
         """Path of a node's folder inside the file system."""
@@ -56,7 +52,7 @@ class Store:
     def node(self, key: str) -> dict[str, Any] | None:
         """The committed ``node.json``, or None."""
         try:
-            document = json.loads(self.fs.cat_file(f"{self.folder(key)}/{NODE}"))
+            document = json.loads(self.storage.read(f"{self.folder(key)}/{NODE}"))
         except (FileNotFoundError, json.JSONDecodeError):
             return None
         return dict(document)
@@ -71,13 +67,19 @@ class Store:
         if node is None or name not in node["files"]:
             raise StoreError(f"node {key} has no file {name!r} in {self.uri}")
         entry = node["files"][name]
+        cache = None if _is_sealed(name) else self.cache
+        kept = cache.get(entry["sha256"]) if cache is not None else None
+        if kept is not None:
+            return kept
         try:
-            data = self.fs.cat_file(f"{self.folder(key)}/{entry['path']}")
+            data = self.storage.read(f"{self.folder(key)}/{entry['path']}")
         except FileNotFoundError:
             raise GoneError(f"file {name!r} of node {key} is gone from {self.uri}") from None
         if hashlib.sha256(data).hexdigest() != entry["sha256"]:
             raise StoreError(f"file {name!r} of node {key} is damaged in {self.uri}")
-        return bytes(data)
+        if cache is not None:
+            cache.put(entry["sha256"], data)
+        return data
 
     def is_whole(self, key: str, name: str) -> bool:
         """Whether a file of a committed node is there and undamaged."""
@@ -97,8 +99,7 @@ class Store:
             entry = node["files"].get(name) if node else None
             if entry is None:
                 continue
-            with contextlib.suppress(FileNotFoundError):
-                self.fs.rm_file(f"{self.folder(key)}/{entry['path']}")
+            if self.storage.remove(f"{self.folder(key)}/{entry['path']}"):
                 freed += entry["num_bytes"]
         return freed
 
@@ -106,7 +107,7 @@ class Store:
         """Whether a file of a committed node has not been dropped; its content is not read."""
         node = self.node(key)
         entry = node["files"].get(name) if node else None
-        return entry is not None and bool(self.fs.exists(f"{self.folder(key)}/{entry['path']}"))
+        return entry is not None and self.storage.exists(f"{self.folder(key)}/{entry['path']}")
 
     def replace(self, key: str, files: dict[str, bytes]) -> dict[str, Any]:
         """Put files that were dropped or damaged back into a committed node; returns its document.
@@ -123,13 +124,8 @@ class Store:
         entries = self._put_files(key, files)
         document = node | {"files": node["files"] | entries}
         text = node_text(document)
-        path = f"{self.folder(key)}/{NODE}"
-        if self.is_local:
-            draft = Path(path).with_name(f".{NODE}.{uuid.uuid4().hex[:8]}")
-            draft.write_bytes(text)
-            draft.replace(path)
-        else:
-            self.fs.pipe_file(path, text)
+        self.storage.put(f"{self.folder(key)}/{NODE}", text)
+        self._keep(files, entries)
         return document
 
     def commit(
@@ -143,12 +139,13 @@ class Store:
         document = {"key": key} | document | {"files": entries}
         text = node_text(document)
         if self.put_if_absent(f"{self.folder(key)}/{NODE}", text):
+            self._keep(files, entries)
             return document
         winner = self.node(key)
         if winner is None:
             raise StoreError(f"node {key} in {self.uri} has an unreadable {NODE}: remove it")
         for entry in entries.values():
-            self.fs.rm_file(f"{self.folder(key)}/{entry['path']}")
+            self.storage.remove(f"{self.folder(key)}/{entry['path']}")
         return winner
 
     def _put_files(self, key: str, files: dict[str, bytes]) -> dict[str, dict[str, Any]]:
@@ -156,8 +153,8 @@ class Store:
         attempt = uuid.uuid4().hex[:12]
         entries = {}
         for name, data in files.items():
-            path = f"sealed/{attempt}/{name}" if name.startswith("test") else f"{attempt}/{name}"
-            self._put(f"{self.folder(key)}/{path}", data)
+            path = f"sealed/{attempt}/{name}" if _is_sealed(name) else f"{attempt}/{name}"
+            self.storage.put(f"{self.folder(key)}/{path}", data)
             entries[name] = {
                 "path": path,
                 "sha256": hashlib.sha256(data).hexdigest(),
@@ -165,45 +162,23 @@ class Store:
             }
         return entries
 
-    def _put(self, path: str, data: bytes) -> None:
-        if self.is_local:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            Path(path).write_bytes(data)
-        else:
-            self.fs.pipe_file(path, data)
+    def _keep(self, files: dict[str, bytes], entries: dict[str, Any]) -> None:
+        """What was just put is likely to be wanted here next: a child starts from its weights."""
+        if self.cache is not None:
+            for name, data in files.items():
+                if not _is_sealed(name):
+                    self.cache.put(entries[name]["sha256"], data)
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
-        """Create a file whole, or return False where it exists; atomic on local and shared
-        folders.
-        """
-        if not self.is_local:
-            try:
-                self.fs.pipe_file(path, data, mode="create")
-            except FileExistsError:
-                return False
-            return True
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
-        with draft.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(draft, target)
-        except FileExistsError:
-            return False
-        except OSError:  # a shared folder without hard links: whole files, but seen as they grow
-            try:
-                with target.open("xb") as file:
-                    file.write(data)
-            except FileExistsError:
-                return False
-        finally:
-            draft.unlink()
-        return True
+        """Create a file whole, or return False where another one is."""
+        return self.storage.put_if_absent(path, data)
 
     def num_bytes(self, key: str) -> int:
         """Size of a node's files as committed."""
         node = self.node(key)
         return sum(entry["num_bytes"] for entry in node["files"].values()) if node else 0
+
+
+def _is_sealed(name: str) -> bool:
+    """Whether a file is of the test split, which nobody reads before it is opened."""
+    return name.startswith("test")

@@ -24,7 +24,6 @@ from orchestrator.schedule import Budget
 from search_spaces.words import choice
 from trainables.errors import UserError
 from trainables.metrics.summary import summarise
-from trainables.store import Store
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCHEDULED = {"trial": {"label": "t", "seed": 0}, "parents": [], "compares_with": {}}
@@ -195,26 +194,6 @@ def test_records_jsonl_is_the_projection(finished):
     lines = (finished.folder / "records.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == list(records.values())
     assert not (finished.folder / ".records.jsonl").exists()
-
-
-def test_a_mirror_refuses_another_history(tmp_path):
-    """Two drivers on two machines: the second to write an event of the same number is refused."""
-    store = Store(f"memory://{tmp_path.name}")
-    first, second = (Ledger(tmp_path / name).open() for name in ("a", "b"))
-    first.append("started")
-    first.mirror(store, "id")
-    first.append("retry", key="0")
-    second.append("started", other=True)
-    with pytest.raises(UserError, match="another event 0 of this sweep"):
-        second.mirror(store, "id")
-    again = Ledger(tmp_path / "a")
-    first.close()
-    again.open().mirror(store, "id")  # its own history goes through
-    again.append("retry", key="1")
-    names = store.fs.ls(f"{store.root}/sweeps/id/events", detail=False)
-    assert [name[-13:] for name in sorted(names)] == [f"{n:08d}.json" for n in range(3)]
-    for ledger in (again, second):
-        ledger.close()
 
 
 # -- size -------------------------------------------------------------------------------------

@@ -48,8 +48,11 @@ def writer(folder: Path, name: str, go: Path, num_bytes: int, num_keys: int) -> 
 
 
 @pytest.fixture(params=["folder", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    """The same promises on a local folder and on an object store."""
+def store(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Store:
+    """The same promises on a local folder and on an object store; none is kept on this machine."""
+    monkeypatch.setenv("FATEFRONT_CACHE_GB", "0")
     if request.param == "folder":
         return Store(str(tmp_path / "store"))
     return Store(f"memory://{uuid.uuid4().hex}")

@@ -1,0 +1,217 @@
+"""Files in a folder, a shared folder or an object store, under one URI: whole, never renamed.
+
+fsspec speaks to all of them. What is added here: a put that creates or refuses (S3's
+``If-None-Match: *``, Google's ``ifGenerationMatch=0``, a hard link in a folder), patience with an
+object store that is away for a while, and errors of one line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import fsspec
+
+from trainables.errors import UserError
+
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+"""Scheme of a URI -> extra of this package that can speak it."""
+
+CLIENTS = {
+    "aiobotocore", "aiohttp", "botocore", "fsspec", "gcsfs", "google", "requests", "s3fs",
+    "urllib3",
+}  # fmt: skip
+"""Packages whose exceptions mean that the object store did not answer as hoped."""
+
+PATIENCE = 600.0
+"""Seconds for which an operation on an object store is tried again before it is given up."""
+MAX_PAUSE = 30.0
+LASTING = (errno.ENOENT, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOSYS)
+"""What trying again does not change."""
+
+Answer = TypeVar("Answer")
+
+
+class StorageError(OSError):
+    """The object store cannot be reached or does not answer; one line."""
+
+
+class Storage:
+    """Whole files under a URI. Paths are those of the file system, below ``root``.
+
+    Every method raises ``FileNotFoundError``, ``PermissionError``, ``StorageError`` or another
+    ``OSError``, an object store only after ``patience`` seconds of trying.
+    """
+
+    def __init__(self, uri: str, *, patience: float = PATIENCE) -> None:
+        scheme = uri.partition("://")[0] if "://" in uri else ""
+        try:
+            # a listing kept from before would hide what another machine has written since
+            self.fs, self.root = fsspec.core.url_to_fs(uri, use_listings_cache=False)
+        except ImportError as error:
+            extra = EXTRAS.get(scheme)
+            advice = f"pip install 'fatefront[{extra}]'" if extra else str(error)
+            raise UserError(f"{uri}: needs a package that is not installed: {advice}") from None
+        except ValueError as error:
+            raise UserError(f"{uri}: {str(error).splitlines()[0]}") from None
+        protocols = self.fs.protocol
+        self.is_local = "file" in ([protocols] if isinstance(protocols, str) else protocols)
+        self.uri = self.root if self.is_local else uri
+        self.patience = patience
+
+    def read(self, path: str) -> bytes:
+        """The content of a file."""
+        return bytes(self._patiently(lambda: self.fs.cat_file(path)))
+
+    def read_all(self, paths: list[str]) -> list[bytes]:
+        """The contents of several files, asked for at once where the file system can."""
+        if not paths:
+            return []
+        found = self._patiently(lambda: self.fs.cat(paths, on_error="raise"))
+        return [bytes(found[path]) for path in paths]
+
+    def put(self, path: str, data: bytes) -> None:
+        """Write a file, over an older one if there is one."""
+        if self.is_local:
+            _put_locally(Path(path), data)
+        else:
+            self._patiently(lambda: self.fs.pipe_file(path, data))
+
+    def put_if_absent(self, path: str, data: bytes) -> bool:
+        """Create a file whole, or return False where another one is; of several writers one wins.
+
+        Where the very same content is there already it counts as put: the answer to a first try
+        may have been lost, and a second is then refused by the file of the first.
+        """
+        create = _create_locally if self.is_local else self._create_object
+        return self._patiently(lambda: create(path, data)) or self._holds(path, data)
+
+    def _create_object(self, path: str, data: bytes) -> bool:
+        try:
+            self.fs.pipe_file(path, data, mode="create")
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if _precondition_failed(error):
+                return False
+            raise
+        return True
+
+    def _holds(self, path: str, data: bytes) -> bool:
+        try:
+            return self.read(path) == data
+        except FileNotFoundError:
+            return False
+
+    def remove(self, path: str) -> bool:
+        """Remove a file; returns False where a folder had none (an object store does not say)."""
+        try:
+            self._patiently(lambda: self.fs.rm_file(path))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def exists(self, path: str) -> bool:
+        """Whether there is a file."""
+        return bool(self._patiently(lambda: self.fs.isfile(path)))
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Path -> bytes of every file below a folder; empty where there is no such folder."""
+        found = self._patiently(lambda: self.fs.find(folder, detail=True))
+        return {str(path): int(entry["size"]) for path, entry in found.items()}
+
+    def _patiently(self, operation: Callable[[], Answer]) -> Answer:
+        """Do it; try an object store again that is away, throttles or has a fault of its own."""
+        deadline, pause = time.monotonic() + self.patience, 1.0
+        while True:
+            try:
+                with self._in_one_line():
+                    return operation()
+            except OSError as error:
+                left = deadline - time.monotonic()
+                if self.is_local or _lasts(error) or left <= 0:
+                    raise
+            time.sleep(min(pause, left))
+            pause = min(MAX_PAUSE, 2 * pause)
+
+    @contextlib.contextmanager
+    def _in_one_line(self) -> Iterator[None]:
+        """Errors of the clients become OSErrors of one line that begins with the URI."""
+        try:
+            yield
+        except OSError as error:
+            if self.is_local or isinstance(error, FileNotFoundError | FileExistsError):
+                raise
+            if type(error) is OSError and not _precondition_failed(error):
+                raise OSError(error.errno, f"{self.uri}: {_line(error)}") from error
+            raise
+        except Exception as error:
+            if type(error).__module__.partition(".")[0] not in CLIENTS:
+                raise
+            line = f"{self.uri}: {_line(error)}"
+            if "Credential" in type(error).__name__:
+                raise PermissionError(errno.EACCES, line) from error
+            raise StorageError(line) from error
+
+
+def reason(error: OSError) -> str:
+    """What an operation failed of, in words."""
+    return error.strerror or _line(error)
+
+
+def _line(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error)
+    return " ".join(str(text).split())[:300] or type(error).__name__
+
+
+def _lasts(error: OSError) -> bool:
+    lasting = (FileNotFoundError, FileExistsError, PermissionError)
+    return isinstance(error, lasting) or error.errno in LASTING
+
+
+def _precondition_failed(error: OSError) -> bool:
+    """Whether an S3 server that names no condition in its answer refused to overwrite."""
+    response = getattr(error.__cause__, "response", None) or {}
+    code = response.get("Error", {}).get("Code") if isinstance(response, dict) else None
+    return code in ("PreconditionFailed", "412")
+
+
+def _put_locally(target: Path, data: bytes) -> None:
+    """Who reads at the same time sees the old content or the new one, whole."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        draft.write_bytes(data)
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _create_locally(path: str, data: bytes) -> bool:
+    """Atomic in a folder, on NFS too: a draft is linked to its name, which fails where one is."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+    with draft.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(draft, target)
+    except FileExistsError:
+        return False
+    except OSError:  # a shared folder without hard links: whole files, but seen as they grow
+        try:
+            with target.open("xb") as file:
+                file.write(data)
+        except FileExistsError:
+            return False
+    finally:
+        draft.unlink()
+    return True

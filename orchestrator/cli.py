@@ -82,6 +82,10 @@ def run(
         int | None, typer.Option(help="Seed of the sampler (not of the trials).")
     ] = None,
     address: Annotated[str | None, typer.Option(help="A Ray cluster, `auto` on its head.")] = None,
+    cache_gb: Annotated[
+        float | None,
+        typer.Option(help="GB of a remote store's files kept on each machine; if not given: 10."),
+    ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Run failed trials again.")
     ] = False,
@@ -99,7 +103,8 @@ def run(
             space=space, out=out, overrides=tuple(overrides or ()), trials=trials,
             configurations=configurations, hours=hours, workers=workers,
             gpus_per_trial=gpus_per_trial, store=store, tracking_uri=tracking_uri, seed=seed,
-            address=address, retry_failed=retry_failed, max_disk=max_disk, quiet=json,
+            address=address, retry_failed=retry_failed, max_disk=max_disk, cache_gb=cache_gb,
+            quiet=json,
         )  # fmt: skip
         document = run_space(options)
         emit(document, json, render_run)
@@ -364,6 +369,41 @@ def merge(
         from orchestrator.merge import merge_sweeps, render_merge
 
         emit(merge_sweeps(folders, out, weights=not no_weights), json, render_merge)
+
+
+@app.command()
+def server(
+    folder: Annotated[
+        Path, typer.Option(help="Folder of database, users and log.", file_okay=False)
+    ] = Path("runs/server"),
+    backend_store_uri: Annotated[
+        str | None,
+        typer.Option(
+            help="sqlite:////PATH or postgresql://USER@HOST/DATABASE; if not given: SQLite in "
+            "the folder."
+        ),
+    ] = None,
+    artifacts: Annotated[
+        str | None, typer.Option(help="Folder, s3:// or gs://; if not given: in the folder.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 5000,
+    auth: Annotated[
+        bool, typer.Option("--auth", help="Ask for a password on loopback too.")
+    ] = False,
+    allowed_hosts: Annotated[
+        str | None, typer.Option(help="Names it may be called by, separated by commas.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that answer.")] = 2,
+) -> None:
+    """Start an MLflow server for several sweeps or people; Ctrl-C ends it."""
+    with exit_codes():
+        from orchestrator.server import ServerOptions, plan_server, serve
+
+        options = ServerOptions(
+            folder, backend_store_uri, artifacts, host, port, auth, allowed_hosts, workers
+        )
+        serve(plan_server(options), folder / "server.log", stdout.print)
 
 
 @data_app.command()

@@ -32,6 +32,7 @@ from orchestrator.storage_probe import probe
 from orchestrator.sweep import Progress, Resources, run_sweep
 from search_spaces.sweep_spec import Search, SweepSpec
 from trainables.errors import UserError
+from trainables.node_cache import set_limit_gb
 from trainables.storage import Storage, StorageError
 from trainables.trial_spec import configuration_label
 
@@ -57,6 +58,7 @@ class RunOptions:
     tracking_uri: str | None = None
     seed: int | None = None
     address: str | None = None
+    cache_gb: float | None = None
     retry_failed: bool = False
     max_disk: float | None = None
     quiet: bool = False
@@ -77,7 +79,11 @@ def run_space(options: RunOptions) -> dict[str, Any]:
     budget = _budget(options, search)
     tracking_uri = options.tracking_uri or f"sqlite:///{(folder / 'mlflow.db').absolute()}"
     store_uri = options.store or str((folder / "store").absolute())
-    resources = Resources(options.workers, options.gpus_per_trial, options.address)
+    resources = Resources(
+        options.workers, options.gpus_per_trial, options.address, options.cache_gb
+    )
+    if options.cache_gb is not None:
+        set_limit_gb(options.cache_gb)
     _check_places(folder, store_uri, tracking_uri, options.address)
     resources.resolved(spec.compute.threads)
     dataset = load_with_bar(spec.data, options.quiet)
@@ -186,7 +192,10 @@ def _check_places(folder: Path, store: str, tracking_uri: str, address: str | No
         UserError: a folder that cannot be made or written, or a URI that nothing here understands.
     """
     _check_writable(folder, "--out")
-    storage = Storage(store, patience=0.0)
+    try:
+        storage = Storage(store, patience=0.0)
+    except UserError as error:
+        raise UserError(f"--store {error}") from None
     if storage.is_local:
         _check_writable(Path(storage.root), "--store")
     else:

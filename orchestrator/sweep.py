@@ -42,12 +42,13 @@ from trainables.trial import identity
 @dataclass(frozen=True)
 class Resources:
     """What the trials run on. ``gpus_per_trial``: 0 = CPU, below 1 = shared, or 1; ``workers``:
-    trials at once.
+    trials at once; ``cache_gb``: of a remote store's files on each node (None: as the node says).
     """
 
     workers: int | None = None
     gpus_per_trial: float | None = None
     address: str | None = None
+    cache_gb: float | None = None
 
     def resolved(self, threads: int) -> Resources:
         """Defaults from this machine; one GPU a trial where there are GPUs.
@@ -76,7 +77,7 @@ class Resources:
             )
         if workers < 1:
             raise UserError(f"--workers must be at least 1 but got {workers}")
-        return Resources(workers, gpus, self.address)
+        return Resources(workers, gpus, self.address, self.cache_gb)
 
     @property
     def device(self) -> str:
@@ -235,6 +236,7 @@ def _drive(
             "threads": threads,
             "mode": spec.search.mode,
             "folder": str(folder.absolute()),
+            "cache_gb": resources.cache_gb,
         }
         trainable = tune.with_resources(
             tune.with_parameters(controller, context=context),

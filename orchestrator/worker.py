@@ -93,8 +93,11 @@ class Worker:
     def __init__(self, context: dict[str, Any]) -> None:
         import torch
 
+        from trainables.node_cache import set_limit_gb
         from trainables.store import Store
 
+        if context["cache_gb"] is not None:
+            set_limit_gb(context["cache_gb"])
         torch.set_num_threads(context["threads"])
         self.dataset = ray.get(context["dataset"])
         self.store = Store(context["store"])

@@ -36,6 +36,17 @@ def cache_limit_gb() -> float:
     return limit
 
 
+def set_limit_gb(limit: float) -> None:
+    """Set the limit for this process and those it starts.
+
+    Raises:
+        UserError: below 0 or not finite.
+    """
+    if not 0 <= limit < float("inf"):
+        raise UserError(f"--cache-gb must be at least 0 but got {limit:g}")
+    os.environ[LIMIT] = repr(limit)
+
+
 class NodeCache:
     """Content by its SHA-256 in one folder, at most ``max_bytes`` in all."""
 

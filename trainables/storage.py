@@ -51,6 +51,8 @@ class Storage:
 
     def __init__(self, uri: str, *, patience: float = PATIENCE) -> None:
         scheme = uri.partition("://")[0] if "://" in uri else ""
+        # without it gcsfs asks for the kind of bucket first, which needs a further permission
+        os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
         try:
             # a listing kept from before would hide what another machine has written since
             self.fs, self.root = fsspec.core.url_to_fs(uri, use_listings_cache=False)

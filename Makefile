@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow test-browser lint install
+.PHONY: demo test test-slow test-browser test-remote lint install
 
 install: $(VENV)/.installed
 
@@ -29,6 +29,10 @@ test-slow: install
 test-browser: install
 	$(BIN)/pip install -q -c constraints.txt -e ".[browser]"
 	$(BIN)/python -m pytest -q -m slow tests/browser
+
+# sweeps on servers that speak S3, outages of MLflow, PostgreSQL (apt-get install postgresql); 15 minutes
+test-remote: install
+	$(BIN)/python -m pytest -q tests/remote
 
 lint: install
 	$(BIN)/ruff check .

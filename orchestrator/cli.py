@@ -403,7 +403,10 @@ def server(
         options = ServerOptions(
             folder, backend_store_uri, artifacts, host, port, auth, allowed_hosts, workers
         )
-        serve(plan_server(options), folder / "server.log", stdout.print)
+        serve(
+            plan_server(options), folder / "server.log",
+            lambda line: stdout.print(line, markup=False, soft_wrap=True),
+        )  # fmt: skip
 
 
 @data_app.command()

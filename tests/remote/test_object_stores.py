@@ -1,4 +1,4 @@
-"""The store on servers that speak S3 and Google Cloud Storage: the same promises as in a folder."""
+"""The store on servers that speak S3 and Google Cloud Storage promises what a folder does."""
 
 import json
 import multiprocessing

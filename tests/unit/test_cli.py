@@ -31,8 +31,8 @@ SPACE = ["--set", "--json"]
 VERBS = {
     "run": [
         "SPACE", "--out", "--set", "--trials", "--configurations", "--hours", "--workers",
-        "--gpus-per-trial", "--store", "--tracking-uri", "--seed", "--address", "--retry-failed",
-        "--max-disk", "--json",
+        "--gpus-per-trial", "--store", "--tracking-uri", "--seed", "--address", "--cache-gb",
+        "--retry-failed", "--max-disk", "--json",
     ],
     "plan": ["SPACE", *SPACE],
     "show": ["SPACE", "--set", "--key"],
@@ -55,6 +55,10 @@ VERBS = {
         "--json",
     ],
     "merge": ["FOLDERS", "--out", "--no-weights", "--json"],
+    "server": [
+        "--folder", "--backend-store-uri", "--artifacts", "--host", "--port", "--auth",
+        "--allowed-hosts", "--workers",
+    ],
     "data prepare": ["SPACE", *SPACE],
     "data inspect": ["SPACE", "--set", "--against", "--json"],
     "data duplicates": ["SPACE", "--to", "--set", "--max-distance", "--turned", "--json"],

@@ -33,7 +33,7 @@ from orchestrator.sweep import Progress, Resources, run_sweep
 from search_spaces.sweep_spec import Search, SweepSpec
 from trainables.errors import UserError
 from trainables.node_cache import set_limit_gb
-from trainables.storage import Storage, StorageError
+from trainables.storage import Storage, StorageError, reason
 from trainables.trial_spec import configuration_label
 
 TRACKING_GRACE = 120.0
@@ -105,7 +105,7 @@ def run_space(options: RunOptions) -> dict[str, Any]:
         )  # fmt: skip
     except StorageError as error:
         follower.stop()
-        raise UserError(f"--store: {error}; all that was finished is kept") from None
+        raise UserError(f"--store {reason(error)}; all that was finished is kept") from None
     except ConnectionError as error:
         follower.stop()
         if options.address is None:

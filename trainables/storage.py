@@ -39,14 +39,15 @@ Answer = TypeVar("Answer")
 
 
 class StorageError(OSError):
-    """The object store cannot be reached or does not answer; one line."""
+    """An object store cannot be reached, refuses or has a fault; ``strerror`` is one line."""
 
 
 class Storage:
     """Whole files under a URI. Paths are those of the file system, below ``root``.
 
-    Every method raises ``FileNotFoundError``, ``PermissionError``, ``StorageError`` or another
-    ``OSError``, an object store only after ``patience`` seconds of trying.
+    A file that is missing is a ``FileNotFoundError``. Whatever else is wrong with an object store
+    is a ``StorageError``, after ``patience`` seconds of trying where that may help; with a folder
+    it is an ``OSError``.
     """
 
     def __init__(self, uri: str, *, patience: float = PATIENCE) -> None:
@@ -83,7 +84,7 @@ class Storage:
         if self.is_local:
             _put_locally(Path(path), data)
         else:
-            self._patiently(lambda: self.fs.pipe_file(path, data))
+            self._patiently(lambda: self._put_object(path, data))
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
         """Create a file whole, or return False where another one is; of several writers one wins.
@@ -96,7 +97,7 @@ class Storage:
 
     def _create_object(self, path: str, data: bytes) -> bool:
         try:
-            self.fs.pipe_file(path, data, mode="create")
+            self._put_object(path, data, mode="create")
         except FileExistsError:
             return False
         except OSError as error:
@@ -104,6 +105,12 @@ class Storage:
                 return False
             raise
         return True
+
+    def _put_object(self, path: str, data: bytes, **options: str) -> None:
+        try:
+            self.fs.pipe_file(path, data, **options)
+        except FileNotFoundError as error:  # not of the file, which is only being made
+            raise StorageError(errno.ENOENT, f"{self.uri}: {_line(error)}") from error
 
     def _holds(self, path: str, data: bytes) -> bool:
         try:
@@ -148,18 +155,17 @@ class Storage:
         try:
             yield
         except OSError as error:
-            if self.is_local or isinstance(error, FileNotFoundError | FileExistsError):
+            known = isinstance(error, FileNotFoundError | FileExistsError | StorageError)
+            if self.is_local or known or _precondition_failed(error):
                 raise
-            if type(error) is OSError and not _precondition_failed(error):
-                raise OSError(error.errno, f"{self.uri}: {_line(error)}") from error
-            raise
+            refused = isinstance(error, PermissionError)
+            number = error.errno or (errno.EACCES if refused else errno.EIO)
+            raise StorageError(number, f"{self.uri}: {_line(error)}") from error
         except Exception as error:
             if type(error).__module__.partition(".")[0] not in CLIENTS:
                 raise
-            line = f"{self.uri}: {_line(error)}"
-            if "Credential" in type(error).__name__:
-                raise PermissionError(errno.EACCES, line) from error
-            raise StorageError(line) from error
+            number = errno.EACCES if "Credential" in type(error).__name__ else errno.EIO
+            raise StorageError(number, f"{self.uri}: {_line(error)}") from error
 
 
 def reason(error: OSError) -> str:

@@ -79,7 +79,7 @@ def s3_command(port: int) -> list[str]:
     application = "moto.server:create_backend_app('s3')"
     return [
         sys.executable, "-m", "gunicorn", "--workers", "1", "--bind", f"127.0.0.1:{port}",
-        "--log-level", "warning", application,
+        "--timeout", "0", "--log-level", "warning", application,
     ]  # fmt: skip
 
 

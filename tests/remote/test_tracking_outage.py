@@ -14,7 +14,8 @@ from orchestrator.manifest import read_manifest
 from orchestrator.records import load_records
 
 pytestmark = pytest.mark.slow
-NUM_TRIALS = 7
+SEEDS, TRIALS_A_SEED = 5, 7
+NUM_TRIALS = SEEDS * TRIALS_A_SEED
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def cli(place):
 @pytest.fixture(scope="module")
 def space(place):
     prune = {"criterion": "snnl", "ratio": 0.3, "site": "conv"}
-    return write_space(place / "tiny.yaml", prune=prune)
+    return write_space(place / "tiny.yaml", prune=prune, seeds=list(range(SEEDS)))
 
 
 def runs_of(uri, folder):
@@ -73,7 +74,8 @@ def test_killed_in_the_middle_and_started_again(place, cli, space):
         end(server, signal.SIGKILL)
     driver.wait_for("done", 4)  # the sweep goes on without it
     with mlflow_server(folder, port):
-        code, _, err = driver.finish()
+        assert driver.process.poll() is None  # it is back before the sweep ends
+        code, _, err = driver.finish(500)
         assert code == 0, err
         assert_everything_is_there(uri, folder / "tiny")
     assert "Traceback" not in (folder / "tiny" / "tracking.log").read_text()

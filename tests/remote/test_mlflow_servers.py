@@ -19,6 +19,7 @@ from sweep_runs import Cli, alive, write_space
 
 from orchestrator.manifest import read_manifest
 from orchestrator.records import load_records
+from orchestrator.tracked_client import quiet
 
 pytestmark = pytest.mark.slow
 NUM_SWEEPS, NUM_TRIALS = 8, 7
@@ -131,6 +132,7 @@ def sweeps(tmp_path_factory):
     shutil.rmtree(place)
 
 
+@pytest.mark.timeout(2400)
 @pytest.mark.skipif(not POSTGRES, reason="needs PostgreSQL: apt-get install postgresql")
 @pytest.mark.parametrize("through", ["server", "database"])
 def test_eight_sweeps_write_into_postgresql_at_once(tmp_path, sweeps, through):
@@ -171,6 +173,11 @@ def write_all(uri, sweeps):
 
 
 def assert_all_there(uri, sweeps):
+    with quiet():  # MLflow's own use of SQLAlchemy warns
+        _assert_all_there(uri, sweeps)
+
+
+def _assert_all_there(uri, sweeps):
     client = MlflowClient(tracking_uri=uri)
     for folder in sweeps:
         records, manifest = load_records(folder), read_manifest(folder)

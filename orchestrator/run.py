@@ -13,6 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from rich.console import Group
 from rich.text import Text
@@ -207,6 +208,11 @@ def _check_places(folder: Path, store: str, tracking_uri: str, address: str | No
         raise UserError(
             "--tracking-uri must be none, a database (sqlite:////PATH/mlflow.db) or a server "
             f"(http://HOST:PORT) but got {tracking_uri!r}"
+        )
+    if urlsplit(tracking_uri).password:
+        raise UserError(
+            "--tracking-uri holds a password, which would stand in the sweep's folder: use "
+            "PGPASSWORD or ~/.pgpass, MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         )
     if address is not None and address.startswith("ray://"):
         raise UserError(

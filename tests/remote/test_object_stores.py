@@ -85,6 +85,7 @@ def create(arguments):
     return wins
 
 
+@pytest.mark.slow
 def test_of_several_writers_of_a_name_one_wins(uri, tmp_path):
     (tmp_path / "ready").mkdir()
     with ProcessPoolExecutor(3, multiprocessing.get_context("spawn")) as pool:
@@ -136,6 +137,7 @@ def test_a_store_in_order_and_what_is_wrong_with_others(uri):
     assert line.startswith(f"cannot write: {nowhere}: ")
 
 
+@pytest.mark.slow
 def test_the_command_says_in_one_line_that_a_bucket_is_missing(uri, tmp_path):
     nowhere = uri.replace("bucket", "nobucket")
     result = CliRunner().invoke(

@@ -168,6 +168,7 @@ def test_help_imports_nothing_heavy():
         (["run", "quickstart", "--gpus-per-trial", "nan"], ["--gpus-per-trial", "nan"]),
         (["run", "quickstart", "--tracking-uri", "./mlruns"], ["--tracking-uri", "./mlruns"]),
         (["run", "quickstart", "--store", "foo://x"], ["--store", "foo://x"]),
+        (["run", "quickstart", "--tracking-uri", "postgresql://a:b@h/d"], ["holds a password"]),
         (["run", "quickstart", "--address", "ray://x:1"], ["--address", "ray://x:1"]),
         (["plan", "quickstrat"], ["'quickstrat'", "'quickstart'"]),
         (["plan", "nothere.yaml"], ["no such file", "nothere.yaml"]),

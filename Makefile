@@ -30,7 +30,7 @@ test-browser: install
 	$(BIN)/pip install -q -c constraints.txt -e ".[browser]"
 	$(BIN)/python -m pytest -q -m slow tests/browser
 
-# sweeps on servers that speak S3, outages of MLflow, PostgreSQL (apt-get install postgresql); 15 minutes
+# sweeps on servers that speak S3, outages of MLflow, PostgreSQL (apt-get install postgresql); half an hour
 test-remote: install
 	$(BIN)/python -m pytest -q tests/remote
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,10 +12,8 @@ if TYPE_CHECKING:
 
 MAX_COMMAND = 2500
 """Characters; an event of the ledger is a line below 4 KB."""
-_OPTIONS = (
-    "out", "trials", "configurations", "hours", "workers", "gpus_per_trial", "store",
-    "tracking_uri", "seed", "address", "max_disk",
-)  # fmt: skip
+_NOT_NAMED = ("space", "overrides", "quiet")
+"""Fields of the options that are written in a way of their own, or say nothing of the sweep."""
 _USER = re.compile(r"(?<=://)[^/@\s]+@")
 
 
@@ -24,13 +23,14 @@ def run_command(options: RunOptions) -> str | None:
     What stands before an ``@`` in a URI is left out: it may be a password.
     """
     words = ["fatefront", "run", options.space]
-    for name in _OPTIONS:
-        value = getattr(options, name)
-        if value is not None:
-            words += [f"--{name.replace('_', '-')}", str(value)]
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if field.name in _NOT_NAMED or value is None or value is False:
+            continue
+        words.append(f"--{field.name.replace('_', '-')}")
+        words += [] if value is True else [str(value)]
     for override in options.overrides:
         words += ["--set", override]
-    words += ["--retry-failed"] if options.retry_failed else []
     command = without_users(shlex.join(words))
     return command if len(command) <= MAX_COMMAND else None
 

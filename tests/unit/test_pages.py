@@ -165,7 +165,7 @@ def test_the_command_is_kept_without_passwords():
     )  # fmt: skip
     assert run_command(options) == (
         "fatefront run quickstart --out 'runs/a b' --trials 5 --tracking-uri "
-        "https://host:5000/x --set 'seeds=[0, 1]' --retry-failed"
+        "https://host:5000/x --retry-failed --set 'seeds=[0, 1]'"
     )
     assert without_users("s3://bucket/a@b") == "s3://bucket/a@b"
     long = RunOptions(space="quickstart", overrides=("name=" + "x" * 3000,))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import s3fs
 from servers import s3_server
 from sweep_runs import Cli
 
@@ -23,7 +24,11 @@ def s3(place: Path) -> Iterator[dict[str, str]]:
     with s3_server(place) as settings, pytest.MonkeyPatch.context() as patch:
         for name, value in settings.items():
             patch.setenv(name, value)
+        # fsspec would go on asking the server of another module, which is gone: its address comes
+        # from the environment, which is not in the key of fsspec's cache
+        s3fs.S3FileSystem.clear_instance_cache()
         yield settings
+        s3fs.S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture(scope="module")

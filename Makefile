@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow test-browser test-remote lint install
+.PHONY: demo test test-slow test-browser test-remote lint install wheel
 
 install: $(VENV)/.installed
 
@@ -37,3 +37,9 @@ test-remote: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# what cluster.yaml copies to the nodes: one wheel of this version in dist/
+wheel: install
+	@rm -rf dist build/lib
+	@$(BIN)/pip wheel -q --no-deps -w dist .
+	@ls dist

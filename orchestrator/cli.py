@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cluster.verbs import cluster_app
 from orchestrator.console import Verbs, emit, exit_codes, stdout
 
 app = typer.Typer(
@@ -19,6 +20,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(cls=Verbs, help="Look at a data set before training on it.")
 app.add_typer(data_app, name="data")
+app.add_typer(cluster_app, name="cluster")
 
 Space = Annotated[
     str, typer.Argument(help="A name (quickstart), FILE.py:FUNCTION, or a YAML file.")

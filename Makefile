@@ -38,8 +38,9 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# what cluster.yaml copies to the nodes: one wheel of this version in dist/
+# what cluster.yaml copies to the nodes: dist/ with one wheel and the exact versions
 wheel: install
 	@rm -rf dist build/lib
 	@$(BIN)/pip wheel -q --no-deps -w dist .
+	@cp constraints.txt dist
 	@ls dist

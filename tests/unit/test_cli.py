@@ -64,6 +64,7 @@ VERBS = {
     "data duplicates": ["SPACE", "--to", "--set", "--max-distance", "--turned", "--json"],
     "data fetch": ["NAME", "--to", "--limit", "--steps", "--json"],
     "data synthesize": ["TO", *SPACE],
+    "cluster check": ["FILE", "--prices", "--json"],
 }  # fmt: skip
 
 

@@ -40,6 +40,7 @@ VERBS = (
     "run", "plan", "status", "export", "evaluate", "trial", "predict", "merge", "data_prepare",
     "data_inspect", "data_duplicates", "data_fetch", "data_synthesize", "tables", "audit",
     "report",
+    "cluster_check",
 )  # fmt: skip
 OTHERS = ("error", "event", "record", "manifest", "node", "front", "model")
 
@@ -278,6 +279,11 @@ def test_evaluate(tmp_path, reference):
 
 def test_audit():
     check("audit", answer("audit"))
+
+
+@pytest.mark.parametrize("file", ["cluster.yaml", "clusters/kuberay.yaml"])
+def test_cluster_check(file):
+    check("cluster_check", answer("cluster", "check", ROOT / file))
 
 
 def test_errors():

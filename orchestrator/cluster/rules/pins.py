@@ -148,15 +148,16 @@ def _mounts(cluster: Cluster) -> Iterator[Finding]:
     for target, source in (mounts if isinstance(mounts, dict) else {}).items():
         path = ("file_mounts", str(target))
         local = Path(str(source)).expanduser()
-        if "constraints" in local.name and local.exists():
-            pinned = re.search(r"^ray==(\S+)", local.read_text(), re.MULTILINE)
+        constraints = local / "constraints.txt" if local.is_dir() else local
+        if constraints.name == "constraints.txt" and constraints.exists():
+            pinned = re.search(r"^ray==(\S+)", constraints.read_text(), re.MULTILINE)
             if pinned and pinned.group(1) != ray_version():
                 yield Finding(
                     RULE,
                     path,
                     f"{source} pins Ray {pinned.group(1)}: the project runs {ray_version()}",
                 )
-        elif local.is_dir() and (wheels := sorted(local.glob("fatefront-*.whl"))):
+        if local.is_dir() and (wheels := sorted(local.glob("fatefront-*.whl"))):
             versions = {wheel.name.split("-")[1] for wheel in wheels}
             if versions != {project_version()}:
                 found = ", ".join(sorted(versions))

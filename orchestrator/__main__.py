@@ -8,7 +8,8 @@ def main() -> None:
 
     from orchestrator.environment import prepare
 
-    prepare()  # before anything imports ray or mlflow
+    # before anything imports ray or mlflow
+    prepare(cluster=any(word.partition("=")[0] == "--address" for word in sys.argv[1:]))
     from orchestrator.cli import app
     from orchestrator.console import INTERRUPTED
 

@@ -75,10 +75,18 @@ def run(
     ] = None,
     gpus_per_trial: Annotated[float | None, typer.Option(help="0, a share below 1, or 1.")] = None,
     store: Annotated[
-        str | None, typer.Option(help="Where nodes live, any fsspec URI; if not given: DIR/store.")
+        str | None,
+        typer.Option(
+            envvar="FATEFRONT_STORE",
+            help="Where nodes live, any fsspec URI; if not given: DIR/store.",
+        ),
     ] = None,
     tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow, or `none`; if not given: sqlite:///DIR/mlflow.db.")
+        str | None,
+        typer.Option(
+            envvar="FATEFRONT_TRACKING_URI",
+            help="MLflow, or `none`; if not given: sqlite:///DIR/mlflow.db.",
+        ),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Seed of the sampler (not of the trials).")

@@ -2,10 +2,12 @@
 
 import os
 
-SETTINGS = {
+ONE_MACHINE = {
     # every Ray port on loopback; without it raylet and GCS listen on all interfaces even on one
     # machine
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+}
+SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
@@ -23,7 +25,7 @@ SETTINGS = {
 }
 
 
-def prepare() -> None:
-    """Set what the user has not set."""
-    for name, value in SETTINGS.items():
+def prepare(*, cluster: bool = False) -> None:
+    """Set what the user has not set; on a cluster the nodes must be able to reach one another."""
+    for name, value in (SETTINGS if cluster else SETTINGS | ONE_MACHINE).items():
         os.environ.setdefault(name, value)

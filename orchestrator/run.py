@@ -86,6 +86,10 @@ def run_space(options: RunOptions) -> dict[str, Any]:
     if options.cache_gb is not None:
         set_limit_gb(options.cache_gb)
     _check_places(folder, store_uri, tracking_uri, options.address)
+    if options.address is not None:
+        from orchestrator.cluster.attach import attach
+
+        attach(options.address, _Lines(spec, options.quiet, folder).say)
     resources.resolved(spec.compute.threads)
     dataset = load_with_bar(spec.data, options.quiet)
     show = _Lines(spec, options.quiet, folder)

@@ -56,25 +56,21 @@ class Resources:
         Raises:
             UserError: a number of GPUs that Ray cannot place, or that is not there.
         """
-        num_gpus = _num_gpus() if self.address is None else None
+        if self.address is not None:
+            from orchestrator.cluster.capacity import cluster_resources
+
+            return cluster_resources(self, threads)
+        num_gpus = _num_gpus()
         gpus = self.gpus_per_trial
         if gpus is None:
             gpus = 1.0 if num_gpus else 0.0
-        if gpus < 0 or (gpus > 1 and gpus != int(gpus)):
-            raise UserError(f"--gpus-per-trial must be below 1 or a whole number but got {gpus:g}")
-        if gpus > 1:
-            raise UserError(
-                f"--gpus-per-trial {gpus:g}: one trial on several GPUs is not available yet; "
-                "use at most 1"
-            )
-        if num_gpus is not None and gpus > num_gpus:
+        check_gpus_per_trial(gpus)
+        if gpus > num_gpus:
             raise UserError(f"--gpus-per-trial {gpus:g}: this machine has {num_gpus} GPUs")
         workers = self.workers
         if workers is None:
             cores = len(os.sched_getaffinity(0))
-            workers = (
-                int(num_gpus / gpus + 1e-9) if gpus and num_gpus else max(1, cores // threads)
-            )
+            workers = int(num_gpus / gpus + 1e-9) if gpus else max(1, cores // threads)
         if workers < 1:
             raise UserError(f"--workers must be at least 1 but got {workers}")
         return Resources(workers, gpus, self.address, self.cache_gb)
@@ -83,6 +79,21 @@ class Resources:
     def device(self) -> str:
         """Device of the trials."""
         return "cuda" if self.gpus_per_trial else "cpu"
+
+
+def check_gpus_per_trial(gpus: float) -> None:
+    """Refuse what Ray cannot place.
+
+    Raises:
+        UserError: negative, broken above 1, or several GPUs.
+    """
+    if gpus < 0 or (gpus > 1 and gpus != int(gpus)):
+        raise UserError(f"--gpus-per-trial must be below 1 or a whole number but got {gpus:g}")
+    if gpus > 1:
+        raise UserError(
+            f"--gpus-per-trial {gpus:g}: one trial on several GPUs is not available yet; "
+            "use at most 1"
+        )
 
 
 def _num_gpus() -> int:
@@ -135,7 +146,7 @@ def run_sweep(
         too small, or a baseline cannot be used with this data set.
         KeyboardInterrupt: Ctrl-C; all that was finished is in the ledger.
     """
-    prepare()
+    prepare(cluster=resources.address is not None)
     if spec.search.sampler != "grid" and budget == Budget():
         raise UserError(
             f"sampler {spec.search.sampler} needs a budget: --trials, --configurations or --hours "

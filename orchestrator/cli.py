@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cluster.verbs import cluster_app
+from orchestrator.cluster.verbs import add_job_verbs, cluster_app
 from orchestrator.console import Verbs, emit, exit_codes, stdout
 
 app = typer.Typer(
@@ -506,3 +506,6 @@ def synthesize(
         from orchestrator.data_verbs import render_synthesized, synthesize_data
 
         emit(synthesize_data(to, overrides or (), quiet=json), json, render_synthesized)
+
+
+add_job_verbs(app)

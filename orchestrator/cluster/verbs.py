@@ -1,4 +1,4 @@
-"""The command line of clusters: ``fatefront cluster check``."""
+"""The command line of clusters: ``cluster check``, and the verbs of Ray jobs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.console import Verbs, emit, exit_codes
+from orchestrator.console import Verbs, emit, exit_codes, stdout
 
 cluster_app = typer.Typer(cls=Verbs, help="Check a cluster file before paying for it.")
 
@@ -35,3 +35,88 @@ def check(
         emit(document, json, render_check)
         if document["exit_code"]:
             raise typer.Exit(document["exit_code"])
+
+
+Address = Annotated[
+    str,
+    typer.Option(
+        envvar="RAY_API_SERVER_ADDRESS", help="The head's dashboard, as `ray dashboard` brings it."
+    ),
+]
+HERE = "http://127.0.0.1:8265"
+Job = Annotated[str, typer.Argument(help="Name of the job, as `submit` printed it.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")
+]
+
+
+def submit(
+    context: typer.Context,
+    space: Annotated[
+        str, typer.Argument(help="A name (quickstart), FILE.py:FUNCTION, or a YAML file.")
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override one field, dotted."),
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(help="Folder of the sweep on the head; if not given: ~/runs/NAME."),
+    ] = None,
+    address: Address = HERE,
+    json: Json = False,
+) -> None:
+    """Run a sweep on a cluster as a Ray job: it goes on when this machine is off.
+
+    All other options are those of `run` and are handed to it.
+    """
+    with exit_codes(json):
+        from orchestrator.cluster.jobs import JobOptions, submit_space
+        from orchestrator.cluster.jobs_view import render_submitted
+
+        options = JobOptions(space, address, tuple(overrides or ()), out, tuple(context.args))
+        emit(submit_space(options), json, render_submitted)
+
+
+def jobs(address: Address = HERE, json: Json = False) -> None:
+    """List the jobs of a cluster, the newest first."""
+    with exit_codes(json):
+        from orchestrator.cluster.jobs import list_jobs
+        from orchestrator.cluster.jobs_view import render_jobs
+
+        emit(list_jobs(address), json, render_jobs)
+
+
+def logs(
+    job: Job,
+    address: Address = HERE,
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", "-f", help="Go on until the job ends; exit code 1 if badly."),
+    ] = False,
+) -> None:
+    """Print what a job's driver has said; Ctrl-C ends the printing, not the job."""
+    with exit_codes():
+        from orchestrator.cluster.jobs import job_logs, job_succeeded
+
+        for text in job_logs(job, address, follow):
+            stdout.out(text, highlight=False, end="")
+        if follow and not job_succeeded(job, address):
+            raise typer.Exit(1)
+
+
+def stop(job: Job, address: Address = HERE, json: Json = False) -> None:
+    """Stop a job; what is finished is kept, and submitting the sweep again goes on."""
+    with exit_codes(json):
+        from orchestrator.cluster.jobs import stop_job
+        from orchestrator.cluster.jobs_view import render_stopped
+
+        emit(stop_job(job, address), json, render_stopped)
+
+
+def add_job_verbs(app: typer.Typer) -> None:
+    """Put the verbs of Ray jobs on the root command."""
+    handed_on = {"allow_extra_args": True, "ignore_unknown_options": True}
+    app.command(context_settings=handed_on)(submit)
+    for verb in (jobs, logs, stop):
+        app.command()(verb)

@@ -38,12 +38,13 @@ def check(cluster: Cluster) -> Iterator[Finding]:
 def _command(command: Located, cluster: Cluster) -> Iterator[Finding]:
     text = command.text
     if re.search(r"\bray\s+start\b", text) and "--head" in text:
-        if option(text, "--ray-client-server-port") != "0":
+        client = option(text, "--ray-client-server-port")
+        if client is not None and not 1024 <= int(client if client.isdigit() else 0) <= 65535:
             yield Finding(
                 RULE,
                 command.path,
-                "ray start --head opens Ray Client on port 10001 of all interfaces: "
-                "add --ray-client-server-port=0",
+                f"--ray-client-server-port={client}: Ray refuses it; its client cannot be turned "
+                "off, the token keeps others out",
             )
         host = option(text, "--dashboard-host")
         if host is not None and host not in LOOPBACK:

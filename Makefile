@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow test-browser test-remote lint install wheel
+.PHONY: demo test test-slow test-browser test-remote test-cluster lint install wheel
 
 install: $(VENV)/.installed
 
@@ -33,6 +33,10 @@ test-browser: install
 # sweeps on servers that speak S3, outages of MLflow, PostgreSQL (apt-get install postgresql); half an hour
 test-remote: install
 	$(BIN)/python -m pytest -q tests/remote
+
+# root; apt-get install openssh-server rsync iproute2; about a quarter of an hour on two cores
+test-cluster: install
+	$(BIN)/python -m pytest -q -m slow tests/cluster
 
 lint: install
 	$(BIN)/ruff check .

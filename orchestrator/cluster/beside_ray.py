@@ -11,6 +11,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -27,13 +28,11 @@ def run_beside(pid_file: Path, command: list[str], head: str = HEAD) -> int:
     The one that a former call left is ended first. Returns 0, or the command's own exit code if
     it ended before Ray.
     """
-    _end_former(pid_file)
-    own = psutil.Process()
-    pid_file.parent.mkdir(parents=True, exist_ok=True)
-    pid_file.write_text(f"{own.pid} {own.create_time()}\n")
+    end_former(pid_file)
+    note_own(pid_file)
     server = subprocess.Popen(command)
     try:
-        while _runs(head):
+        while runs(head):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return server.wait(WATCH_SECONDS)
         return 0
@@ -53,12 +52,29 @@ def end_tree(pid: int) -> None:
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 getattr(process, action)()
-        _, processes = psutil.wait_procs(processes, timeout=GRACE_SECONDS)
-        if not processes:
-            return
+        end = time.monotonic() + GRACE_SECONDS
+        while processes and time.monotonic() < end:
+            processes = [process for process in processes if not has_ended(process)]
+            time.sleep(0.05 if processes else 0)
 
 
-def _end_former(pid_file: Path) -> None:
+def has_ended(process: psutil.Process) -> bool:
+    """Gone, or a zombie: where nobody collects orphans it may stay one for ever."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def note_own(pid_file: Path) -> None:
+    """Leave word of this process for ``end_former``."""
+    own = psutil.Process()
+    pid_file.parent.mkdir(parents=True, exist_ok=True)
+    pid_file.write_text(f"{own.pid} {own.create_time()}\n")
+
+
+def end_former(pid_file: Path) -> None:
+    """End the process that left word there, and all below it, if it is still the same one."""
     with contextlib.suppress(OSError, ValueError, psutil.NoSuchProcess):
         pid, created = pid_file.read_text().split()
         former = psutil.Process(int(pid))
@@ -66,7 +82,7 @@ def _end_former(pid_file: Path) -> None:
             end_tree(former.pid)
 
 
-def _runs(name: str) -> bool:
+def runs(name: str) -> bool:
     """Whether a process of that name (as the kernel has it) is there and no zombie."""
     return any(
         process.info["name"] == name and process.info["status"] != psutil.STATUS_ZOMBIE

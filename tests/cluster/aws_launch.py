@@ -1,4 +1,4 @@
-"""Launches cluster.yaml against a simulated AWS (moto) and writes what it asked for into PLACE/found.json.
+"""Launches cluster.yaml against a simulated AWS (moto); what it asked for is in PLACE/found.json.
 
 Run in a network namespace that has only loopback (`unshare --net`): the simulated machines have
 public addresses, which Ray would otherwise really try to reach.

@@ -1,6 +1,7 @@
 """`submit`, `logs`, `jobs` and `stop` against a real head with token authentication.
 
-    unshare --net --mount --pid --ipc --fork --mount-proc --kill-child python jobs_on_a_head.py PLACE
+    unshare --net --mount --pid --ipc --fork --mount-proc --kill-child \\
+        python jobs_on_a_head.py PLACE
 
 Writes what it saw into PLACE/found.json.
 """

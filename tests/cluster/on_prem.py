@@ -1,4 +1,4 @@
-"""Three machines, `ray up clusters/on-prem.yaml`, a sweep over all of them, two losses, `ray down`.
+"""Three machines, `ray up clusters/on-prem.yaml`, a sweep over all, two losses, `ray down`.
 
     unshare --net --mount --pid --ipc --fork --mount-proc --kill-child python on_prem.py PLACE
 

@@ -6,8 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import pytest
 from hosts import OUTER
+
+import orchestrator
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 HERE = Path(__file__).parent
@@ -42,6 +45,14 @@ def test_a_stopped_job_ends_and_the_same_submission_goes_on(found):
     assert found["logs_of_stopped"] == 1
     assert found["resumed"] == 0
     assert (found["done_in_the_end"], found["done_twice"]) == (12, 0)
+
+
+@pytest.mark.parametrize(
+    ("schema", "key"), [("submit", "submitted"), ("stop", "stopped"), ("jobs", "jobs")]
+)
+def test_the_documents_keep_to_their_schemas(found, schema, key):
+    folder = Path(orchestrator.__file__).parent / "schemas"
+    jsonschema.validate(found[key], json.loads((folder / f"{schema}.json").read_text()))
 
 
 def test_jobs_are_listed_newest_first(found):

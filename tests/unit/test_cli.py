@@ -65,6 +65,10 @@ VERBS = {
     "data fetch": ["NAME", "--to", "--limit", "--steps", "--json"],
     "data synthesize": ["TO", *SPACE],
     "cluster check": ["FILE", "--prices", "--json"],
+    "submit": ["SPACE", "--set", "--out", "--address", "--json"],
+    "jobs": ["--address", "--json"],
+    "logs": ["JOB", "--address", "--follow"],
+    "stop": ["JOB", "--address", "--json"],
 }  # fmt: skip
 
 

@@ -96,7 +96,7 @@ MISTAKES = [
     ),
     # ports
     (AWS, "--dashboard-host=127.0.0.1", "--dashboard-host=0.0.0.0", "ports", "must be 127.0.0.1"),
-    (OWN, "--dashboard-host=127.0.0.1", "--dashboard-host=127.0.0.1 --ray-client-server-port=0", "ports", "Ray refuses it"),
+    (OWN, "--head --port=6379", "--head --ray-client-server-port=0", "ports", "Ray refuses it"),
     (GCP, "--host 127.0.0.1", "--host 0.0.0.0", "ports", "mlflow server listens on 0.0.0.0"),
     (
         OWN,

@@ -91,7 +91,9 @@ def run(
     seed: Annotated[
         int | None, typer.Option(help="Seed of the sampler (not of the trials).")
     ] = None,
-    address: Annotated[str | None, typer.Option(help="A Ray cluster, `auto` on its head.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="`auto` on a Ray head; http://HEAD:8265: a job there.")
+    ] = None,
     cache_gb: Annotated[
         float | None,
         typer.Option(help="GB of a remote store's files kept on each machine; if not given: 10."),
@@ -116,6 +118,13 @@ def run(
             address=address, retry_failed=retry_failed, max_disk=max_disk, cache_gb=cache_gb,
             quiet=json,
         )  # fmt: skip
+        from orchestrator.cluster.run_as_job import is_job_server, run_as_job
+
+        if address is not None and is_job_server(address):
+            submitted, code = run_as_job(options, address)
+            if json:
+                emit(submitted, json, str)
+            raise typer.Exit(code)
         document = run_space(options)
         emit(document, json, render_run)
         if document["exit_code"]:

@@ -86,6 +86,8 @@ def main(place: Path) -> None:
     found["done_in_the_end"] = _num_done(again)
     found["done_twice"] = _num_done(again) - len(_keys(again))
     found["jobs"] = client.json("jobs")
+    options = ["--workers", "1", "--tracking-uri", "none", "--out", "~/runs/tiny"]
+    found["run_there"] = client.call("run", str(space), *options)
 
     found["unknown_job"] = client.call("stop", "no-such-job")
     token = environment.pop("RAY_AUTH_MODE")

@@ -62,6 +62,13 @@ def test_jobs_are_listed_newest_first(found):
     assert listed[0]["folder"] == "~/runs/tiny-again"
 
 
+def test_run_with_the_address_of_a_head_is_a_job_that_is_watched(found):
+    code, text = found["run_there"]
+    assert code == 0
+    assert "6 trials known already" in text
+    assert "6 trials done (0 computed now" in text
+
+
 def test_mistakes_are_one_line(found):
     code, text = found["unknown_job"]
     assert (code, text.count("\n")) == (2, 1)

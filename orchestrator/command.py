@@ -22,17 +22,24 @@ def run_command(options: RunOptions) -> str | None:
 
     What stands before an ``@`` in a URI is left out: it may be a password.
     """
-    words = ["fatefront", "run", options.space]
-    for field in fields(options):
-        value = getattr(options, field.name)
-        if field.name in _NOT_NAMED or value is None or value is False:
-            continue
-        words.append(f"--{field.name.replace('_', '-')}")
-        words += [] if value is True else [str(value)]
+    words = ["fatefront", "run", options.space, *option_words(options)]
     for override in options.overrides:
         words += ["--set", override]
     command = without_users(shlex.join(words))
     return command if len(command) <= MAX_COMMAND else None
+
+
+def option_words(options: RunOptions, leaving_out: tuple[str, ...] = ()) -> list[str]:
+    """Options of ``run`` as words, those alone that were given; ``--set`` is not among them."""
+    words: list[str] = []
+    for field in fields(options):
+        value = getattr(options, field.name)
+        is_silent = field.name in (*_NOT_NAMED, *leaving_out)
+        if is_silent or value is None or value is False:
+            continue
+        words.append(f"--{field.name.replace('_', '-')}")
+        words += [] if value is True else [str(value)]
+    return words
 
 
 def without_users(text: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from orchestrator.cluster.jobs import JobOptions, job_logs, job_succeeded, submit_space
 from orchestrator.cluster.jobs_view import render_submitted
+from orchestrator.command import option_words
 from orchestrator.console import OK, OURS, stderr, stdout
 from orchestrator.run import RunOptions
 
@@ -25,7 +26,7 @@ def run_as_job(options: RunOptions, address: str) -> tuple[dict[str, Any], int]:
             address=address,
             overrides=options.overrides,
             out=None if options.out is None else str(options.out),
-            options=tuple(_handed_on(options)),
+            options=tuple(option_words(options, ("out", "address"))),  # the driver gets the others
         )
     )
     if options.quiet:
@@ -38,16 +39,3 @@ def run_as_job(options: RunOptions, address: str) -> tuple[dict[str, Any], int]:
         stderr.print(f"the job goes on: fatefront logs {document['job']} --follow")
         return document, OK
     return document, OK if job_succeeded(document["job"], address) else OURS
-
-
-def _handed_on(options: RunOptions) -> list[str]:
-    """The options that the driver on the head gets."""
-    words = []
-    for name in (
-        "trials", "configurations", "hours", "workers", "gpus_per_trial", "store",
-        "tracking_uri", "seed",
-    ):  # fmt: skip
-        value = getattr(options, name)
-        if value is not None:
-            words += [f"--{name.replace('_', '-')}", str(value)]
-    return [*words, "--retry-failed"] if options.retry_failed else words

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from orchestrator.cluster.description import Cluster, NodeGroup
-from orchestrator.cluster.prices import ADDRESS, DISK, Price, PriceTable
+from orchestrator.cluster.prices import ADDRESS, DISK, UNCHECKED, Price, PriceTable
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,18 @@ def cost_of(cluster: Cluster, prices: PriceTable) -> Cost:
         groups=groups,
         idle=idle,
         maximum=_sum(_dearest(groups, cluster.max_workers)),
-        as_of=min((price.as_of for price in used), default=None),
+        as_of=_ages(used),
         not_priced=tuple(dict.fromkeys(missing)),
     )
+
+
+def _ages(used: list[Price]) -> str | None:
+    """The oldest date, and that some have none."""
+    dated = [price.as_of for price in used if price.as_of != UNCHECKED]
+    ages = [min(dated)] if dated else []
+    if len(dated) < len(used):
+        ages.append(UNCHECKED)
+    return ", some ".join(ages) or None
 
 
 def _group(

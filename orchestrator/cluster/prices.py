@@ -15,6 +15,8 @@ COLUMNS = ("provider", "region", "machine", "market", "usd_per_hour", "as_of")
 MARKETS = ("on_demand", "spot")
 ANYWHERE = "*"
 DISK, ADDRESS = "disk_gb", "public_ip"
+UNCHECKED = "unchecked"
+"""In place of a date: nobody has looked this price up."""
 
 
 @dataclass(frozen=True)

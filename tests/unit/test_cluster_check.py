@@ -46,6 +46,9 @@ def errors(path):
 @pytest.mark.parametrize("name", [AWS, OWN, GCP, KUBE])
 def test_the_shipped_files_are_sound(name):
     assert errors(ROOT / name) == []
+    result = CliRunner().invoke(app, ["cluster", "check", name])
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "\nok\n" in result.stdout
 
 
 MISTAKES = [
@@ -62,6 +65,7 @@ MISTAKES = [
     (AWS, "type: aws", "type: awz", "schema", "awz"),
     (KUBE, "submissionMode: K8s", "submissionMod: K8s", "schema", "did you mean submissionMode?"),
     (KUBE, "ray.io/v1", "ray.io/v1alpha1", "schema", "apiVersion must be ray.io/v1"),
+    (KUBE, "        minReplicas: 0\n", "", "schema", "minReplicas is missing"),
     (KUBE, "minReplicas: 0", "minReplicas: 9", "schema", "minReplicas 9 is above maxReplicas 8"),
     # node_config
     (
@@ -97,7 +101,7 @@ MISTAKES = [
     # ports
     (AWS, "--dashboard-host=127.0.0.1", "--dashboard-host=0.0.0.0", "ports", "must be 127.0.0.1"),
     (OWN, "--head --port=6379", "--head --ray-client-server-port=0", "ports", "Ray refuses it"),
-    (GCP, "--host 127.0.0.1", "--host 0.0.0.0", "ports", "mlflow server listens on 0.0.0.0"),
+    (GCP, "--host 127.0.0.1", "--host 0.0.0.0", "ports", "server listens on 0.0.0.0"),
     (
         OWN,
         "export RAY_USAGE_STATS_ENABLED=0",
@@ -166,8 +170,8 @@ MISTAKES = [
     ),
     (
         GCP,
-        "sqlite:///$HOME/mlflow/mlflow.db",
-        "postgresql://me:hunter2@db/mlflow",
+        "--folder ~/mlflow",
+        "--backend-store-uri postgresql://me:hunter2@db/mlflow",
         "credentials",
         "a password in a URI",
     ),
@@ -300,6 +304,20 @@ def test_the_cost_adds_up(tmp_path):
     assert cost["usd_per_hour_maximum"] == pytest.approx(9 * 1.75 + 1 + 200 + 60)
     assert cost["as_of"] == "2026-01"
     assert cost["prices"] == ["prices.csv", str(own)]
+
+
+def test_what_nobody_looked_up_is_said():
+    assert check_file(ROOT / AWS)["cost"]["as_of"] == "2026-11"
+    assert check_file(ROOT / GCP)["cost"]["as_of"] == "2026-11, some unchecked"
+
+
+def test_a_key_of_a_newer_operator_is_a_note(tmp_path):
+    path = changed(
+        tmp_path, KUBE, "      - groupName: gpu", "      - priority: 1\n        groupName: gpu"
+    )
+    found = [f for f in check_file(path)["findings"] if f["rule"] == "schema"]
+    assert [f["severity"] for f in found] == ["note"]
+    assert found[0]["message"] == "priority needs KubeRay 1.7: an older operator drops it"
 
 
 def test_what_has_no_price_is_said_and_not_added(tmp_path):

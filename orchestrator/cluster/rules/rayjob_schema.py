@@ -1,6 +1,8 @@
-"""The fields of a RayJob that this project reads or that KubeRay needs; KubeRay 1.6.
+"""The fields of a RayJob: those of KubeRay's own schema (the custom resource definition
+``ray.io_rayjobs.yaml``, version v1) of releases 1.6.2 and 1.7.0.
 
-Pod templates are the Kubernetes API server's own: `kubectl apply --dry-run=server` checks them.
+tests/cluster/test_kuberay_fields.py compares with such a file. Pod templates are the Kubernetes
+API server's own: `kubectl apply --dry-run=server` checks them.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ CLUSTER = frozenset(
         "gcsFaultToleranceOptions",
         "headGroupSpec",
         "headServiceAnnotations",
+        "historyServerOptions",
         "managedBy",
         "networkPolicy",
         "rayVersion",
@@ -57,6 +60,7 @@ HEAD = frozenset(
     [
         "enableIngress",
         "headService",
+        "ingressOptions",
         "labels",
         "rayStartParams",
         "resources",
@@ -72,6 +76,7 @@ WORKER = frozenset(
         "maxReplicas",
         "minReplicas",
         "numOfHosts",
+        "priority",
         "rayStartParams",
         "replicas",
         "resources",
@@ -80,6 +85,12 @@ WORKER = frozenset(
         "template",
     ]
 )
+SINCE_1_7 = frozenset(
+    ["historyServerOptions", "ingressOptions", "networkPolicy", "priority", "tlsOptions"]
+)
+"""Operators before 1.7 drop these without a word."""
+HEAD_NEEDS = ("template",)
+WORKER_NEEDS = ("groupName", "maxReplicas", "minReplicas", "template")
 
 
 def check(cluster: Cluster) -> Iterator[Finding]:
@@ -94,10 +105,10 @@ def check(cluster: Cluster) -> Iterator[Finding]:
     yield from _keys(file.get("spec"), ("spec",), JOB, ("entrypoint", "rayClusterSpec"))
     yield from _keys(file.get(*spec), spec, CLUSTER, ("headGroupSpec", "rayVersion"))
     head: Path = (*spec, "headGroupSpec")
-    yield from _keys(file.get(*head), head, HEAD, ("template",))
+    yield from _keys(file.get(*head), head, HEAD, HEAD_NEEDS)
     for group in cluster.groups:
         if not group.is_head:
-            yield from _keys(file.get(*group.path), group.path, WORKER, ("groupName", "template"))
+            yield from _keys(file.get(*group.path), group.path, WORKER, WORKER_NEEDS)
         containers = file.get(*group.path, "template", "spec", "containers")
         if not (isinstance(containers, list) and containers):
             yield Finding(RULE, group.path, f"{group.name} has no container")
@@ -120,6 +131,9 @@ def _keys(
             yield Finding(
                 RULE, (*path, name), f"KubeRay knows no key {name}{nearest(name, known)}"
             )
+        elif name in SINCE_1_7:
+            message = f"{name} needs KubeRay 1.7: an older operator drops it"
+            yield Finding(RULE, (*path, name), message, "note")
     for name in needed:
         if name not in value:
             yield Finding(RULE, path, f"{name} is missing")

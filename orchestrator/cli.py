@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Annotated
@@ -160,12 +161,22 @@ def show(
 
 
 @app.command()
-def status(folder: Dir, json: Json = False) -> None:
+def status(
+    where: Annotated[
+        str, typer.Argument(help="Folder of a sweep, or a job's name.", metavar="DIR|JOB")
+    ],
+    address: Annotated[
+        str | None, typer.Option(help="For a job: the head's dashboard, http://HOST:8265.")
+    ] = None,
+    json: Json = False,
+) -> None:
     """Say what is done, running, failed and cached, what is best so far, and what went wrong."""
     with exit_codes(json):
-        from orchestrator.status import render_status, sweep_status
+        from orchestrator.cluster.job_status import render_any_status, status_of
+        from orchestrator.cluster.verbs import HERE
 
-        emit(sweep_status(folder), json, render_status)
+        default = os.environ.get("RAY_API_SERVER_ADDRESS", HERE)
+        emit(status_of(where, address, default), json, render_any_status)
 
 
 @app.command()

@@ -18,6 +18,8 @@ from trainables.errors import UserError
 SPACE_FILE = "space.yaml"
 ENDED = ("STOPPED", "SUCCEEDED", "FAILED")
 STOP_SECONDS = 60.0
+ASKED = "status of"
+"""Key of the metadata of jobs that only ask (job_status.py): nobody's business."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,13 @@ def submit_space(given: JobOptions) -> dict[str, Any]:
 
 def _entrypoint(out: str, options: tuple[str, ...]) -> str:
     """A shell command; ``~`` is the home of whoever runs Ray on the head."""
-    folder = '"$HOME"' + shlex.quote(out[1:]) if out.startswith("~/") else shlex.quote(out)
     words = ["run", SPACE_FILE, "--address", "auto", *options]
-    return f"python -m orchestrator.cluster.driver {shlex.join(words)} --out {folder}"
+    return f"python -m orchestrator.cluster.driver {shlex.join(words)} --out {folder_on_head(out)}"
+
+
+def folder_on_head(out: str) -> str:
+    """A folder as a word of a shell there."""
+    return '"$HOME"' + shlex.quote(out[1:]) if out.startswith("~/") else shlex.quote(out)
 
 
 def _check_paths(spec: SweepSpec) -> None:
@@ -96,11 +102,11 @@ def connect(address: str) -> Any:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     from ray.job_submission import JobSubmissionClient
 
-    with _one_line(address):
+    with one_line(address):
         return JobSubmissionClient(address)
 
 
-class _one_line:
+class one_line:
     """Whatever Ray raises about a server that the user named is one line of theirs."""
 
     def __init__(self, address: str) -> None:
@@ -119,7 +125,7 @@ class _one_line:
 def list_jobs(address: str) -> dict[str, Any]:
     """All jobs of the cluster, the newest first."""
     client = connect(address)
-    with _one_line(address):
+    with one_line(address):
         found = client.list_jobs()
     jobs = [
         {
@@ -132,7 +138,7 @@ def list_jobs(address: str) -> dict[str, Any]:
             "ended": _seconds(details.end_time),
         }
         for details in found
-        if details.submission_id
+        if details.submission_id and ASKED not in (details.metadata or {})
     ]
     jobs.sort(key=lambda job: -(job["started"] or 0))
     return {"address": address, "jobs": jobs}
@@ -145,7 +151,7 @@ def _seconds(milliseconds: int | None) -> float | None:
 def stop_job(job: str, address: str) -> dict[str, Any]:
     """End a job's driver; what is finished is kept, and the same submission goes on with it."""
     client = connect(address)
-    with _one_line(address):
+    with one_line(address):
         _status(client, job)
         client.stop_job(job)
         end = time.monotonic() + STOP_SECONDS
@@ -158,14 +164,20 @@ def _status(client: Any, job: str) -> str:
     try:
         return str(client.get_job_status(job).value)
     except RuntimeError:
-        known = ", ".join(d.submission_id for d in client.list_jobs() if d.submission_id)
-        raise UserError(f"no job {job}; there are: {known or 'none'}") from None
+        raise no_such_job(client, job) from None
+
+
+def no_such_job(client: Any, job: str) -> UserError:
+    """A user's mistake, with the jobs that there are."""
+    jobs = [d for d in client.list_jobs() if d.submission_id and ASKED not in (d.metadata or {})]
+    known = ", ".join(details.submission_id for details in jobs)
+    return UserError(f"no job {job}; there are: {known or 'none'}")
 
 
 def job_logs(job: str, address: str, follow: bool) -> Iterator[str]:
     """The driver's output so far; with ``follow`` until the job ends."""
     client = connect(address)
-    with _one_line(address):
+    with one_line(address):
         _status(client, job)
         shown = 0
         while True:

@@ -65,6 +65,7 @@ def main(place: Path) -> None:
     first = client.json("submit", str(space), "--workers", "1", "--tracking-uri", "none")
     found["submitted"] = first
     _wait_for_done(folder, 2, client, first["job"])
+    found["status"] = client.json("status", first["job"])
     (driver,) = _drivers()
     driver.send_signal(signal.SIGKILL)
     code, text = client.call("logs", first["job"], "--follow")
@@ -89,7 +90,10 @@ def main(place: Path) -> None:
     options = ["--workers", "1", "--tracking-uri", "none", "--out", "~/runs/tiny"]
     found["run_there"] = client.call("run", str(space), *options)
 
+    found["status_in_the_end"] = client.call("status", first["job"])
+    found["jobs_after_asking"] = client.json("jobs")
     found["unknown_job"] = client.call("stop", "no-such-job")
+    found["status_of_unknown"] = client.call("status", "no-such-job")
     token = environment.pop("RAY_AUTH_MODE")
     (home / ".ray" / "auth_token").rename(home / ".ray" / "elsewhere")
     found["without_token"] = client.call("jobs")

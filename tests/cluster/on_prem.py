@@ -8,10 +8,12 @@ openssh-server, rsync and iproute2. Bounded: no step waits longer than its limit
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import secrets
+import sqlite3
 import subprocess
 import sys
 import time
@@ -134,6 +136,7 @@ def main(place: Path) -> None:
     found["num_trials"] = len(_results(place / "alone"))
     found["hosts"] = _hosts_of(head.home / "runs/three")
     found["twice"] = _done_twice(head.home / "runs/three")
+    found["tracked"] = _tracked(head)
     found["down"] = laptop.ray("down", "down", "-y")[0]
     found["left"] = _wait_for_none((head, *workers), 120)
     took("ray down")
@@ -143,10 +146,7 @@ def _sweep(laptop: Laptop, site: Site, found: dict[str, Any], took: Callable[[st
     """`fatefront run --address auto` on the head; in the middle a cable and a process go."""
     head, first, second = site.hosts.values()
     folder = head.home / "runs" / "three"
-    command = (
-        f"fatefront run {SHARED}/space.yaml --address auto --out ~/runs/three --workers 3 "
-        "--tracking-uri none"
-    )
+    command = f"fatefront run {SHARED}/space.yaml --address auto --out ~/runs/three --workers 3"
     with (laptop.place / "sweep.log").open("w") as log:
         driver = subprocess.Popen(
             [str(laptop.bin / "ray"), "exec", str(laptop.config), command], cwd=laptop.place,
@@ -154,6 +154,7 @@ def _sweep(laptop: Laptop, site: Site, found: dict[str, Any], took: Callable[[st
         )  # fmt: skip
     _wait_for_done(folder, 4, driver, 180)
     found["hosts_before"] = _hosts_of(folder)
+    _wait_for_workers((first, second), driver, 180)
     first.cut_off()
     took("cable of h1 out")
     killed = [line for line in second.processes() if "ray::Worker" in line]
@@ -179,6 +180,23 @@ def _wait_for_done(
         if driver.poll() is not None or time.monotonic() > end:
             raise RuntimeError(f"fewer than {number} trials done, see sweep.log")
         time.sleep(0.2)
+
+
+def _wait_for_workers(
+    hosts: tuple[Host, ...], driver: subprocess.Popen[bytes], seconds: float
+) -> None:
+    """Until there is something to lose on each of them."""
+    end = time.monotonic() + seconds
+    while not all(any("ray::Worker" in line for line in host.processes()) for host in hosts):
+        if driver.poll() is not None or time.monotonic() > end:
+            raise RuntimeError("no worker on some host, see sweep.log")
+        time.sleep(0.2)
+
+
+def _tracked(head: Host) -> dict[str, int]:
+    """Runs in the database of the head's MLflow server, by their end."""
+    with contextlib.closing(sqlite3.connect(head.home / "mlflow" / "mlflow.db")) as database:
+        return dict(database.execute("SELECT status, COUNT(*) FROM runs GROUP BY status"))
 
 
 def _events(folder: Path, kind: str) -> list[dict[str, Any]]:

@@ -48,11 +48,37 @@ def test_a_stopped_job_ends_and_the_same_submission_goes_on(found):
 
 
 @pytest.mark.parametrize(
-    ("schema", "key"), [("submit", "submitted"), ("stop", "stopped"), ("jobs", "jobs")]
+    ("schema", "key"),
+    [
+        ("submit", "submitted"),
+        ("stop", "stopped"),
+        ("jobs", "jobs"),
+        ("job_status", "status"),
+    ],
 )
 def test_the_documents_keep_to_their_schemas(found, schema, key):
     folder = Path(orchestrator.__file__).parent / "schemas"
     jsonschema.validate(found[key], json.loads((folder / f"{schema}.json").read_text()))
+    if schema == "job_status":
+        status = json.loads((folder / "status.json").read_text())
+        jsonschema.validate(found[key]["sweep"], status)
+
+
+def test_the_status_of_a_job_is_asked_on_the_head(found):
+    status = found["status"]
+    assert (status["status"], status["error"]) == ("RUNNING", None)
+    assert status["sweep"]["driver_running"]
+    assert status["sweep"]["num_done"] >= 2
+    code, text = found["status_in_the_end"]
+    assert code == 0
+    assert "SUCCEEDED, ~/runs/tiny on the head" in text
+    assert "best fate" in text
+
+
+def test_asking_is_no_job_of_anybodys(found):
+    listed = [job["job"] for job in found["jobs_after_asking"]["jobs"]]
+    assert len(listed) == 4
+    assert all(job.startswith("tiny-") for job in listed)
 
 
 def test_jobs_are_listed_newest_first(found):
@@ -71,6 +97,9 @@ def test_run_with_the_address_of_a_head_is_a_job_that_is_watched(found):
 
 def test_mistakes_are_one_line(found):
     code, text = found["unknown_job"]
+    assert (code, text.count("\n")) == (2, 1)
+    assert "no job no-such-job; there are: tiny-" in text
+    code, text = found["status_of_unknown"]
     assert (code, text.count("\n")) == (2, 1)
     assert "no job no-such-job; there are: tiny-" in text
     code, text = found["without_token"]

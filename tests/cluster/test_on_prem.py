@@ -50,6 +50,11 @@ def test_all_took_part_and_two_losses_changed_nothing(found):
     assert found["twice"] == 0
 
 
+def test_the_server_of_the_file_has_a_run_of_each_trial(found):
+    assert found["tracked"]["FINISHED"] >= found["num_trials"]
+    assert set(found["tracked"]) == {"FINISHED"}
+
+
 def test_down_leaves_no_process(found):
     assert found["down"] == 0
     assert found["left"] == {"h0": [], "h1": [], "h2": []}

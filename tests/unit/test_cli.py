@@ -36,7 +36,7 @@ VERBS = {
     ],
     "plan": ["SPACE", *SPACE],
     "show": ["SPACE", "--set", "--key"],
-    "status": ["FOLDER", "--json"],
+    "status": ["WHERE", "--address", "--json"],
     "export": ["FOLDER", "--to", "--no-test", "--json"],
     "report": ["FOLDER", "--to", "--split", "--images", "--json"],
     "evaluate": [
@@ -206,6 +206,7 @@ def test_help_imports_nothing_heavy():
         (["show", "quickstart", "--key", "abc"], ["--key", "'quickstart'"]),
         (["status", "."], ["no sweep in ."]),
         (["status", __file__], ["DIR", "is a file"]),
+        (["status", "x-20260101-000000", "--address", "head"], ["--address", "'head'", "8265"]),
         (["merge", __file__, "--out", "out"], ["DIR", "is a file"]),
         (["export", ".", "--to", "out"], ["no sweep in ."]),
         (["merge", ".", "--out", "out"], ["no sweep in ."]),

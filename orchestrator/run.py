@@ -366,6 +366,8 @@ class _Lines:
             text = f"{numbers}  {seconds:.1f} s"
         elif status == "failed":
             text = f"FAILED {record['error']['type']}: {record['error']['reason']}"
+        elif key in schedule.memory.waiting:
+            text = "out of memory, will be run again with fewer at once"
         else:
             text = "worker lost, will be run again"
         to_come = self.grid | set(schedule.tree.nodes)  # with further seeds

@@ -20,6 +20,7 @@ from orchestrator.aggregate import aggregate
 from orchestrator.constraints import violations
 from orchestrator.evidence import Evidence
 from orchestrator.further_seeds import FurtherSeeds
+from orchestrator.memory_retries import MemoryRetries
 from orchestrator.proposals import Measured, Proposal, Proposer, in_space
 from orchestrator.records import Ledger, compact, project
 from orchestrator.standings import Standings
@@ -103,6 +104,7 @@ class Schedule:
         self.started = set(self.records)
         self.running: dict[str, Attempt] = {}
         self.retries: dict[str, int] = {}
+        self.memory = MemoryRetries()
         self.stopping: str | None = None
         dropped = [k for e in ledger.events if e["event"] == "dropped" for k in e["keys"]]
         self.absent = {key for key in dropped if not store.is_there(key, MODEL_FILES[0])}
@@ -197,14 +199,22 @@ class Schedule:
                 if self._spent():  # more seeds or controls than the budget was made for
                     return None if self.running else FINISHED
                 return self._hand_out(node)
-            if self.running and self._ahead >= MAX_AHEAD:
+            if self.running and (self.memory.is_half or self._ahead >= MAX_AHEAD):
                 return None
-            if self._propose():
+            if not self.memory.is_half and self._propose():
                 self._ahead += 1
             elif self.running:
                 return None
-            elif not self._add_seeds():
+            elif self.memory.is_half or self.memory.waiting or not self._add_seeds():
                 return FINISHED
+
+    def next_round(self) -> Attempt | None:
+        """After ``FINISHED``: the first node of a round with another packing, if one is needed."""
+        while self.stopping is None and self.memory.turn():
+            first = self.next()
+            if isinstance(first, Attempt):
+                return first
+        return None
 
     def _used_hours(self, share: float) -> bool:
         """Whether this share of the hours is over."""
@@ -233,6 +243,7 @@ class Schedule:
             node
             for node in self.unsettled().values()
             if node.key not in self.running
+            and self.memory.may_run(node.key)
             and all(self.settled.get(parent) == "done" for parent in node.parents)
             and not self._is_being_made(self._missing(node))
         ]
@@ -388,8 +399,7 @@ class Schedule:
     ) -> None:
         """Take in a failure; one of the machine's is retried, one of the trial's is a result."""
         attempt = self.running.pop(key)
-        if error.get("infrastructure") and self.retries.get(key, 0) < MAX_INFRASTRUCTURE_RETRIES:
-            self.retries[key] = self.retries.get(key, 0) + 1
+        if self.memory.put_off(key, error) or self._is_retried(key, error):
             self.ledger.append("retry", key=key, error=error, attempt=attempt.attempt)
             return
         if self._find_after_failure(key):
@@ -400,6 +410,14 @@ class Schedule:
         if num_failed >= MIN_FAILED and num_failed > MAX_FAILED_SHARE * len(self.settled):
             self.stopping = "too many failures"
         self._observe()
+
+    def _is_retried(self, key: str, error: dict[str, Any]) -> bool:
+        """Whether it was the machine's fault, and not for the third time."""
+        num_before = self.retries.get(key, 0)
+        if not error.get("infrastructure") or num_before >= MAX_INFRASTRUCTURE_RETRIES:
+            return False
+        self.retries[key] = num_before + 1
+        return True
 
     def _find_after_failure(self, key: str) -> bool:
         """A worker may die between its commit and its report."""

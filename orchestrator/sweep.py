@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -24,6 +22,7 @@ from orchestrator.environment import prepare
 from orchestrator.evidence import Evidence
 from orchestrator.images import split_images
 from orchestrator.manifest import check_same_sweep, write_manifest
+from orchestrator.memory_retries import Packing, half
 from orchestrator.records import project, write_records
 from orchestrator.schedule import FINISHED, Attempt, Budget, Schedule
 from orchestrator.searcher import make_proposer
@@ -190,9 +189,7 @@ def run_sweep(
             first = schedule.next()
             if first != FINISHED:
                 assert isinstance(first, Attempt)
-                _drive(
-                    schedule, keeper, first, spec, dataset, store, folder, resources, progress
-                )
+                _drive(schedule, keeper, first, spec, dataset, store, folder, resources, progress)
             ledger.append("finished", stopped=schedule.stopping)
             return Outcome(
                 records=dict(schedule.records),
@@ -226,18 +223,12 @@ def _drive(
     progress: Progress,
 ) -> None:
     import ray
-    from ray import tune
 
-    from orchestrator.keep_workers import KeepWorkers
+    from orchestrator.tune_round import run_round
     from orchestrator.tune_searcher import TreeSearcher
-    from orchestrator.worker import bundles, controller
 
-    workers, gpus, threads = (
-        resources.workers or 1,
-        resources.gpus_per_trial or 0.0,
-        spec.compute.threads,
-    )
-    scratch = tempfile.mkdtemp(prefix="fatefront-")
+    workers, threads = resources.workers or 1, spec.compute.threads
+    asked = Packing(workers, threads, resources.gpus_per_trial or 0.0)
     with _ray(resources, workers, threads, dataset, folder):
         probe_nodes(store.storage)
         context = {
@@ -249,35 +240,19 @@ def _drive(
             "folder": str(folder.absolute()),
             "cache_gb": resources.cache_gb,
         }
-        trainable = tune.with_resources(
-            tune.with_parameters(controller, context=context),
-            lambda config: tune.PlacementGroupFactory(bundles(config["slot"], threads, gpus)),
-        )
-        searcher = TreeSearcher(schedule, first, progress, workers, keeper.settled)
-        tuner = tune.Tuner(
-            trainable,
-            tune_config=tune.TuneConfig(
-                search_alg=searcher,
-                scheduler=KeepWorkers(),
-                num_samples=-1,
-                max_concurrent_trials=workers,
-                reuse_actors=True,
-                trial_dirname_creator=lambda trial: trial.trial_id,
-            ),
-            run_config=tune.RunConfig(
-                name="sweep",
-                storage_path=scratch,
-                verbose=0,
-                failure_config=tune.FailureConfig(max_failures=0),
-            ),
-        )
-        try:
-            with _quiet():
-                tuner.fit()
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-    if searcher.crashed is not None:
-        raise searcher.crashed
+        begin: Attempt | None = first
+        while begin is not None:
+            packing = asked
+            if schedule.memory.is_half:
+                up = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+                packing = half(asked, up)
+                progress.say(
+                    f"note: {len(schedule.memory.waiting)} trials ran out of memory: again, "
+                    f"{packing.workers} at once"
+                )
+            searcher = TreeSearcher(schedule, begin, progress, packing.workers, keeper.settled)
+            run_round(searcher, packing, context)
+            begin = schedule.next_round()
 
 
 @contextlib.contextmanager
@@ -303,17 +278,3 @@ def _ray(
         yield
     finally:
         ray.shutdown()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Tune's and Ray's log lines below errors are kept off the console: ours says what happens."""
-    loggers = [logging.getLogger(name) for name in ("ray", "ray.tune", "ray.train", "ray.data")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -23,20 +23,29 @@ from ray import tune
 from ray.util import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from orchestrator.memory_retries import OUT_OF_MEMORY
+
 CONTROLLER_CPUS = 0.01
+NO_MEMORY = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+"""How libraries below torch say it, in a plain RuntimeError."""
 LEAK_BYTES = 1 << 30
 """Growth of a child's memory over its first trial's at which it is replaced."""
 
 
-def bundles(slot: int, threads: int, gpus: float) -> list[dict[str, float]]:
-    """Placement of one trial: the controller's bundle and the child's; together ``threads`` CPUs.
+def bundles(slot: int, cpus: float, gpus: float) -> list[dict[str, float]]:
+    """Placement of one trial: the controller's bundle and the child's; together ``cpus`` CPUs.
 
     Each slot asks for a slightly different split. Tune gives a pending trial any cached actor with
     the same request and then removes the one still starting for it: with short trials all but one
     worker would for ever be starting.
     """
     own = CONTROLLER_CPUS + slot * 1e-4
-    return [{"CPU": own}, {"CPU": round(threads - own, 4)} | ({"GPU": gpus} if gpus else {})]
+    return [{"CPU": own}, {"CPU": round(cpus - own, 4)} | ({"GPU": gpus} if gpus else {})]
 
 
 _children: dict[Any, tuple[Any, dict[str, float]]] = {}
@@ -52,18 +61,13 @@ def controller(config: dict[str, Any], context: dict[str, Any]) -> None:
         child, memory = _child(group, context)
         outcome = ray.get(child.run.remote(config["trial"], config["key"]))
         memory.setdefault("first", outcome["memory"])
-        if outcome["memory"] > memory["first"] + LEAK_BYTES:
+        ran_out = outcome.get("error", {}).get("type") == OUT_OF_MEMORY
+        if ran_out or outcome["memory"] > memory["first"] + LEAK_BYTES:
             _drop(group)
     except ray.exceptions.RayError as error:
         # the child died: killed for memory, lost with its node, or crashed in native code
         _drop(group)
-        outcome = {
-            "error": {
-                "type": type(error).__name__,
-                "reason": _first_line(str(getattr(error, "cause", None) or error)),
-                "infrastructure": True,
-            }
-        }
+        outcome = {"error": describe_loss(error)}
     tune.report({"outcome": json.dumps(outcome, allow_nan=False)})
 
 
@@ -142,14 +146,28 @@ class Worker:
         return int(psutil.Process().memory_info().rss)
 
 
+def describe_loss(error: ray.exceptions.RayError) -> dict[str, Any]:
+    """A child that is gone, as the ledger keeps it."""
+    reason = _first_line(str(getattr(error, "cause", None) or error))
+    if isinstance(error, ray.exceptions.OutOfMemoryError):  # Ray's monitor ended it
+        return {
+            "type": OUT_OF_MEMORY,
+            "reason": f"the machine was out of memory: {reason}"[:300],
+            "infrastructure": False,
+        }
+    return {"type": type(error).__name__, "reason": reason, "infrastructure": True}
+
+
 def describe(error: BaseException) -> dict[str, Any]:
     """An exception as the ledger keeps it: type, one line, and where it came from."""
     import torch
 
     name = type(error).__name__
     reason = _first_line(str(error)) or name
-    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
-        name, reason = "OutOfMemory", f"out of memory: {reason}"
+    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and any(sign in str(error) for sign in NO_MEMORY)
+    ):
+        name, reason = OUT_OF_MEMORY, f"out of memory: {reason}"
     frames = traceback.extract_tb(error.__traceback__)
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     return {

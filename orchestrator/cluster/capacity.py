@@ -35,7 +35,7 @@ def cluster_resources(given: Resources, threads: int) -> Resources:
             f"--address {given.address}: no node has {need}, which one trial needs; where nodes "
             "come on demand and not by `ray up`, say how many trials at once: --workers"
         )
-    return Resources(workers, gpus, given.address)
+    return Resources(workers, gpus, given.address, given.cache_gb)
 
 
 def trials_on(node: Mapping[str, float], threads: int, gpus: float) -> int:

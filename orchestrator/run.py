@@ -366,6 +366,8 @@ class _Lines:
             text = f"{numbers}  {seconds:.1f} s"
         elif status == "failed":
             text = f"FAILED {record['error']['type']}: {record['error']['reason']}"
+        elif schedule.images.is_lost:
+            text = "the object store has lost the images, will be run again"
         elif key in schedule.memory.waiting:
             text = "out of memory, will be run again with fewer at once"
         else:

@@ -20,6 +20,7 @@ from orchestrator.aggregate import aggregate
 from orchestrator.constraints import violations
 from orchestrator.evidence import Evidence
 from orchestrator.further_seeds import FurtherSeeds
+from orchestrator.lost_data import LostData
 from orchestrator.memory_retries import MemoryRetries
 from orchestrator.proposals import Measured, Proposal, Proposer, in_space
 from orchestrator.records import Ledger, compact, project
@@ -105,6 +106,7 @@ class Schedule:
         self.running: dict[str, Attempt] = {}
         self.retries: dict[str, int] = {}
         self.memory = MemoryRetries()
+        self.images = LostData()
         self.stopping: str | None = None
         dropped = [k for e in ledger.events if e["event"] == "dropped" for k in e["keys"]]
         self.absent = {key for key in dropped if not store.is_there(key, MODEL_FILES[0])}
@@ -189,7 +191,7 @@ class Schedule:
         while True:
             if self.stopping is None and self._used_hours(1.0):
                 self.stopping = "hours"
-            if self.stopping is not None:
+            if self.stopping is not None or self.images.is_lost:
                 return None if self.running else FINISHED
             node = self._ready()
             if node is not None:
@@ -209,8 +211,14 @@ class Schedule:
                 return FINISHED
 
     def next_round(self) -> Attempt | None:
-        """After ``FINISHED``: the first node of a round with another packing, if one is needed."""
-        while self.stopping is None and self.memory.turn():
+        """After ``FINISHED``: the first node of a round with the images put again, or with another
+        packing, if one is needed.
+        """
+        while self.stopping is None:
+            if self.images.is_lost:
+                self.images.put_again()
+            elif not self.memory.turn():
+                break
             first = self.next()
             if isinstance(first, Attempt):
                 return first
@@ -399,7 +407,8 @@ class Schedule:
     ) -> None:
         """Take in a failure; one of the machine's is retried, one of the trial's is a result."""
         attempt = self.running.pop(key)
-        if self.memory.put_off(key, error) or self._is_retried(key, error):
+        again = self.images.lose(error) or self.memory.put_off(key, error)
+        if again or self._is_retried(key, error):
             self.ledger.append("retry", key=key, error=error, attempt=attempt.attempt)
             return
         if self._find_after_failure(key):

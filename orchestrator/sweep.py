@@ -231,8 +231,7 @@ def _drive(
     asked = Packing(workers, threads, resources.gpus_per_trial or 0.0)
     with _ray(resources, workers, threads, dataset, folder):
         probe_nodes(store.storage)
-        context = {
-            "dataset": ray.put(dataset),
+        context: dict[str, Any] = {
             "store": store.uri,
             "device": resources.device,
             "threads": threads,
@@ -242,6 +241,9 @@ def _drive(
         }
         begin: Attempt | None = first
         while begin is not None:
+            if schedule.images.must_be_put:
+                context["dataset"] = ray.put(dataset)
+                schedule.images.note_put()
             packing = asked
             if schedule.memory.is_half:
                 up = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -268,6 +270,7 @@ def _ray(
         ray.init(address=resources.address, log_to_driver=False, logging_level=logging.ERROR)
     else:
         ray.init(
+            address="local",  # not somebody's cluster that happens to run here
             num_cpus=max(len(os.sched_getaffinity(0)), workers * threads),
             object_store_memory=int(dataset.images_NHWC.nbytes * 1.3) + (200 << 20),
             include_dashboard=False,

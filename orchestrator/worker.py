@@ -23,6 +23,7 @@ from ray import tune
 from ray.util import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from orchestrator.lost_data import DATA_LOST
 from orchestrator.memory_retries import OUT_OF_MEMORY
 
 CONTROLLER_CPUS = 0.01
@@ -103,7 +104,8 @@ class Worker:
         if context["cache_gb"] is not None:
             set_limit_gb(context["cache_gb"])
         torch.set_num_threads(context["threads"])
-        self.dataset = ray.get(context["dataset"])
+        self._images = context["dataset"]
+        self.dataset: Any = None
         self.store = Store(context["store"])
         self.device = context["device"]
         self.mode = context["mode"]
@@ -118,6 +120,8 @@ class Worker:
 
         started = time.perf_counter()
         try:
+            if self.dataset is None:
+                self.dataset = ray.get(self._images)
             spec = Trial.model_validate_json(trial)
             if node_key(spec, identity(self.dataset)) != key:
                 raise RuntimeError(
@@ -164,6 +168,8 @@ def describe(error: BaseException) -> dict[str, Any]:
 
     name = type(error).__name__
     reason = _first_line(str(error)) or name
+    if isinstance(error, ray.exceptions.ObjectLostError):
+        return {"type": DATA_LOST, "reason": reason[:300], "infrastructure": True}
     if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and any(sign in str(error) for sign in NO_MEMORY)
     ):

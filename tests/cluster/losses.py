@@ -1,0 +1,261 @@
+"""Real Ray clusters of several nodes on this machine, and what is taken from them in the middle.
+
+    unshare --net --mount --pid --ipc --fork --mount-proc --kill-child python losses.py PLACE CASE
+
+Each case is one machine room with a sweep in it; what it saw is in PLACE/CASE.json. Whoever kills
+``unshare`` cuts the power of all of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+from on_prem import SPACE
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT = 400.0
+ROOM_BYTES = int(6.5e9)
+"""For Ray, the driver and one trial of `memory`, which has about 3 GB; not for two."""
+
+
+def write_space(place: Path) -> Path:
+    """Eleven trials, two deep, of some seconds each: there is always one to lose."""
+    recipe = SPACE["training"] | {"epochs": 3}
+    space = SPACE | {"name": "losses", "seeds": [0], "training": recipe, "finetune": recipe}
+    path = place / "space.yaml"
+    path.write_text(yaml.safe_dump(space, sort_keys=False))
+    return path
+
+
+class Room:
+    """A head and two workers with one CPU each, and `fatefront run` on it."""
+
+    def __init__(self, place: Path, folder: Path, store: Path) -> None:
+        from ray.cluster_utils import Cluster
+
+        self.place, self.folder = place, folder
+        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+        for _ in range(2):
+            self.cluster.add_node(num_cpus=1)
+        self.options = [
+            str(place / "space.yaml"), "--out", str(folder), "--store", str(store),
+            "--workers", "3", "--tracking-uri", "none", "--address", self.cluster.address,
+        ]  # fmt: skip
+
+    def drive(self) -> subprocess.Popen[bytes]:
+        """Start the driver."""
+        log = (self.place / f"{self.folder.parent.name}.log").open("wb")
+        return subprocess.Popen(
+            [sys.executable, "-m", "orchestrator", "run", *self.options], stdout=log, stderr=log
+        )
+
+    def busy(self) -> tuple[Any, str]:
+        """A worker node in the middle of a trial, and Ray's id of it."""
+        end = time.monotonic() + LIMIT
+        while time.monotonic() < end:
+            for node in self.cluster.worker_nodes:
+                if _running_trials(node):
+                    return node, node.node_id
+            time.sleep(0.05)
+        raise RuntimeError("no worker node is busy")
+
+
+def _running_trials(node: Any) -> list[psutil.Process]:
+    found = []
+    for info in node.all_processes["raylet"]:
+        for process in psutil.Process(info.process.pid).children(recursive=True):
+            try:
+                if process.cmdline()[:1] == ["ray::Worker.run"]:
+                    found.append(process)
+            except psutil.NoSuchProcess:
+                continue
+    return found
+
+
+def events(folder: Path, kind: str) -> list[dict[str, Any]]:
+    """Events of a kind so far."""
+    path = folder / "events.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [event for event in map(json.loads, lines) if event["event"] == kind]
+
+
+def wait_for_done(folder: Path, number: int) -> None:
+    """Until so many trials are done."""
+    end = time.monotonic() + LIMIT
+    while len(events(folder, "done")) < number:
+        if time.monotonic() > end:
+            raise RuntimeError(f"fewer than {number} trials done in {folder}")
+        time.sleep(0.05)
+
+
+def results(folder: Path) -> dict[str, Any]:
+    """Key -> what is promised to be the same everywhere."""
+    lines = (folder / "records.jsonl").read_text().splitlines()
+    return {record["key"]: record["result"] for record in map(json.loads, lines)}
+
+
+def seen(folder: Path, code: int) -> dict[str, Any]:
+    """What the tests look at."""
+    done = [event["key"] for event in events(folder, "done")]
+    return {
+        "code": code,
+        "results": results(folder),
+        "num_done": len(done),
+        "num_twice": len(done) - len(set(done)),
+        "num_scheduled": len(events(folder, "scheduled")),
+        "retries": [event["error"] for event in events(folder, "retry")],
+        "failed": [event["error"] for event in events(folder, "failed")],
+    }
+
+
+def undisturbed(place: Path) -> dict[str, Any]:
+    """The same sweep on one machine."""
+    folder = place / "undisturbed" / "sweep"
+    code = subprocess.call(
+        [sys.executable, "-m", "orchestrator", "run", str(place / "space.yaml"), "--out",
+         str(folder), "--tracking-uri", "none", "--workers", "2"]
+    )  # fmt: skip
+    return seen(folder, code)
+
+
+def node(place: Path) -> dict[str, Any]:
+    """A worker node loses its power in the middle of a trial."""
+    room = Room(place, place / "node" / "sweep", place / "node" / "store")
+    driver = room.drive()
+    wait_for_done(room.folder, 2)
+    victim, _ = room.busy()
+    room.cluster.remove_node(victim, allow_graceful=False)
+    return seen(room.folder, driver.wait(LIMIT))
+
+
+def notice(place: Path) -> dict[str, Any]:
+    """A spot machine is told that it goes in five seconds, and goes."""
+    room = Room(place, place / "notice" / "sweep", place / "notice" / "store")
+    driver = room.drive()
+    wait_for_done(room.folder, 2)
+    victim, name = room.busy()
+    subprocess.run(
+        [Path(sys.executable).with_name("ray"), "drain-node", "--address", room.cluster.address,
+         "--node-id", name, "--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message",
+         "spot", "--deadline-remaining-seconds", "5"],
+        check=True, timeout=60,
+    )  # fmt: skip
+    time.sleep(5)
+    room.cluster.remove_node(victim, allow_graceful=True)
+    return seen(room.folder, driver.wait(LIMIT))
+
+
+def first_head(place: Path) -> dict[str, Any]:
+    """Until somebody cuts the power."""
+    room = Room(place, place / "first_head" / "sweep", place / "outside")
+    room.drive().wait(LIMIT)
+    raise RuntimeError("the sweep has ended before the power was cut")
+
+
+def second_head(place: Path) -> dict[str, Any]:
+    """A new head and an empty folder of the same name, on the same store."""
+    room = Room(place, place / "second_head" / "sweep", place / "outside")
+    code = room.drive().wait(LIMIT)
+    return seen(room.folder, code)
+
+
+def array(place: Path) -> dict[str, Any]:
+    """The object store loses the images, and a worker that had them dies."""
+    import ray
+
+    from orchestrator.run import RunOptions, run_space
+    from trainables.data.base import Dataset
+
+    room = Room(place, place / "array" / "sweep", place / "array" / "store")
+    ray.init(address=room.cluster.address, log_to_driver=False)
+    put, put_images = ray.put, []
+
+    def note(value: Any, **options: Any) -> Any:
+        ref = put(value, **options)
+        if isinstance(value, Dataset):
+            put_images.append(ref)
+        return ref
+
+    def lose() -> None:
+        from ray._private.internal_api import free
+
+        wait_for_done(room.folder, 2)
+        free(put_images[:1])
+        victim, _ = room.busy()
+        for process in _running_trials(victim):
+            process.send_signal(signal.SIGKILL)
+
+    ray.put = note
+    thread = threading.Thread(target=lose)
+    thread.start()
+    options = RunOptions(
+        str(place / "space.yaml"), room.folder, store=str(place / "array" / "store"), workers=3,
+        tracking_uri="none", address=room.cluster.address,
+    )  # fmt: skip
+    document = run_space(options)
+    thread.join()
+    return seen(room.folder, document["exit_code"]) | {"num_puts": len(put_images)}
+
+
+def memory(place: Path) -> dict[str, Any]:
+    """A machine on which one trial has room and two have not; Ray's monitor watches over it."""
+    recipe = SPACE["training"] | {"batch_size": 64}
+    space = SPACE | {
+        "name": "large", "training": recipe, "finetune": recipe, "iterations": 1,
+        "prune": {"criterion": "snnl", "ratio": 0.3, "site": "conv"}, "controls": ["none"],
+        "data": SPACE["data"] | {"image_size": 224},
+    }  # fmt: skip
+    path = place / "large.yaml"
+    path.write_text(yaml.safe_dump(space, sort_keys=False))
+    machine = psutil.virtual_memory()
+    limit = 1 - (machine.available - ROOM_BYTES) / machine.total
+    environment = os.environ | {
+        "RAY_memory_usage_threshold": f"{limit:.4f}", "RAY_memory_monitor_refresh_ms": "100",
+    }  # fmt: skip
+    folder = place / "memory" / "sweep"
+    with (place / "memory.log").open("w") as log:
+        code = subprocess.call(
+            [sys.executable, "-m", "orchestrator", "run", str(path), "--out", str(folder),
+             "--tracking-uri", "none", "--workers", "2"],
+            env=environment, stdout=log, stderr=log, timeout=LIMIT,
+        )  # fmt: skip
+    return seen(folder, code) | {"log": (place / "memory.log").read_text()}
+
+
+CASES: dict[str, Callable[[Path], dict[str, Any]]] = {
+    case.__name__: case
+    for case in (undisturbed, node, notice, first_head, second_head, array, memory)
+}
+
+
+def main(place: Path, case: str) -> None:
+    """A network with loopback alone, a token, one case."""
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    for folder in ("/dev/shm", "/tmp/ray"):
+        Path(folder).mkdir(exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], check=True)
+    os.environ |= {
+        "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "FATEFRONT_CACHE": str(place / "cache"), "TMPDIR": "/tmp",
+        "RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "3",
+    }  # fmt: skip
+    write_space(place)
+    found = CASES[case](place)
+    (place / f"{case}.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

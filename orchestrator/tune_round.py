@@ -58,11 +58,13 @@ def run_round(searcher: TreeSearcher, packing: Packing, context: dict[str, Any])
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Tune's and Ray's log lines below errors are kept off the console: ours says what happens."""
+    """Tune's and Ray's log lines are kept off the console: ours says what happens. Tune calls a
+    lost node an error and prints a trace for each of its trials; to us it is a retry.
+    """
     loggers = [logging.getLogger(name) for name in ("ray", "ray.tune", "ray.train", "ray.data")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(logging.ERROR)
+        logger.setLevel(logging.CRITICAL if logger.name == "ray.tune" else logging.ERROR)
     try:
         yield
     finally:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import signal
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import yaml
 from on_prem import SPACE
@@ -40,15 +40,25 @@ def write_space(place: Path) -> Path:
 
 
 class Room:
-    """A head and two workers with one CPU each, and `fatefront run` on it."""
+    """A head and workers, by their CPUs, and `fatefront run` on them."""
 
-    def __init__(self, place: Path, folder: Path, store: Path) -> None:
+    def __init__(
+        self,
+        place: Path,
+        folder: Path,
+        store: Path,
+        head: int = 1,
+        workers: tuple[int, ...] = (1, 1),
+    ) -> None:
         from ray.cluster_utils import Cluster
 
         self.place, self.folder = place, folder
-        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-        for _ in range(2):
-            self.cluster.add_node(num_cpus=1)
+        self.cluster = Cluster(
+            initialize_head=True,
+            head_node_args={"num_cpus": head, "object_store_memory": 100 << 20},
+        )
+        for cpus in workers:
+            self.cluster.add_node(num_cpus=cpus, object_store_memory=100 << 20)
         self.options = [
             str(place / "space.yaml"), "--out", str(folder), "--store", str(store),
             "--workers", "3", "--tracking-uri", "none", "--address", self.cluster.address,
@@ -172,41 +182,44 @@ def second_head(place: Path) -> dict[str, Any]:
 
 
 def array(place: Path) -> dict[str, Any]:
-    """The object store loses the images, and a worker that had them dies."""
+    """The images are spilled to a disk that loses them, and the one node that has a copy dies."""
     import ray
 
     from orchestrator.run import RunOptions, run_space
     from trainables.data.base import Dataset
 
-    room = Room(place, place / "array" / "sweep", place / "array" / "store")
+    os.environ["RAY_FETCH_FAIL_TIMEOUT_MILLISECONDS"] = "15000"  # else ten minutes
+    room = Room(place, place / "array" / "sweep", place / "array" / "store", head=0, workers=(2,))
     ray.init(address=room.cluster.address, log_to_driver=False)
     put, put_images = ray.put, []
 
     def note(value: Any, **options: Any) -> Any:
-        ref = put(value, **options)
-        if isinstance(value, Dataset):
-            put_images.append(ref)
-        return ref
+        put_images.append(isinstance(value, Dataset))
+        return put(value, **options)
 
     def lose() -> None:
-        from ray._private.internal_api import free
-
         wait_for_done(room.folder, 2)
-        free(put_images[:1])
-        victim, _ = room.busy()
-        for process in _running_trials(victim):
-            process.send_signal(signal.SIGKILL)
+        others = [put(np.zeros(20 << 20, np.uint8)) for _ in range(8)]  # the store has 100 MB
+        spilled = list(Path("/tmp/ray").rglob("ray_spilled_objects_*/*"))
+        for path in spilled:
+            path.unlink()
+        others.clear()
+        room.cluster.remove_node(room.busy()[0], allow_graceful=False)
+        room.cluster.add_node(num_cpus=2)
+        num_spilled.append(len(spilled))
 
+    num_spilled: list[int] = []
     ray.put = note
     thread = threading.Thread(target=lose)
     thread.start()
     options = RunOptions(
-        str(place / "space.yaml"), room.folder, store=str(place / "array" / "store"), workers=3,
+        str(place / "space.yaml"), room.folder, store=str(place / "array" / "store"), workers=2,
         tracking_uri="none", address=room.cluster.address,
     )  # fmt: skip
     document = run_space(options)
     thread.join()
-    return seen(room.folder, document["exit_code"]) | {"num_puts": len(put_images)}
+    found = seen(room.folder, document["exit_code"])
+    return found | {"num_puts": sum(put_images), "num_spilled": sum(num_spilled)}
 
 
 def memory(place: Path) -> dict[str, Any]:

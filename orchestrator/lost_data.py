@@ -1,17 +1,20 @@
 """The image array in Ray's object store: put once, and again when the store has lost it.
 
 Ray keeps one copy pinned on the driver's node, but cannot make it anew: it is no task's result.
-Workers that have read it keep it; one that starts later would wait for nothing.
+Workers that have read it keep it; one that starts later would wait for ever.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 DATA_LOST = "DataLost"
 """Type of the error of a trial whose worker could not read the images."""
+FETCH_SECONDS = float(os.environ.get("FATEFRONT_FETCH_SECONDS", "600"))
+"""After which they count as lost: Ray itself would ask for ever for a copy that cannot be read."""
 MAX_PUTS = 5
 """For one start of a sweep; then something else is wrong, and trials fail."""
 

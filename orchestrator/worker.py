@@ -23,7 +23,7 @@ from ray import tune
 from ray.util import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from orchestrator.lost_data import DATA_LOST
+from orchestrator.lost_data import DATA_LOST, FETCH_SECONDS
 from orchestrator.memory_retries import OUT_OF_MEMORY
 
 CONTROLLER_CPUS = 0.01
@@ -121,7 +121,7 @@ class Worker:
         started = time.perf_counter()
         try:
             if self.dataset is None:
-                self.dataset = ray.get(self._images)
+                self.dataset = ray.get(self._images, timeout=FETCH_SECONDS)
             spec = Trial.model_validate_json(trial)
             if node_key(spec, identity(self.dataset)) != key:
                 raise RuntimeError(
@@ -168,7 +168,7 @@ def describe(error: BaseException) -> dict[str, Any]:
 
     name = type(error).__name__
     reason = _first_line(str(error)) or name
-    if isinstance(error, ray.exceptions.ObjectLostError):
+    if isinstance(error, ray.exceptions.ObjectLostError | ray.exceptions.GetTimeoutError):
         return {"type": DATA_LOST, "reason": reason[:300], "infrastructure": True}
     if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and any(sign in str(error) for sign in NO_MEMORY)

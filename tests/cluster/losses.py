@@ -26,8 +26,6 @@ from on_prem import SPACE
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 400.0
-ROOM_BYTES = int(6.5e9)
-"""For Ray, the driver and one trial of `memory`, which has about 3 GB; not for two."""
 
 
 def write_space(place: Path) -> Path:
@@ -72,14 +70,16 @@ class Room:
         )
 
     def busy(self) -> tuple[Any, str]:
-        """A worker node in the middle of a trial, and Ray's id of it."""
+        """A worker node that has just begun its one trial, and Ray's id of it."""
         end = time.monotonic() + LIMIT
+        before = set(self.cluster.worker_nodes)
         while time.monotonic() < end:
-            for node in self.cluster.worker_nodes:
-                if _running_trials(node):
-                    return node, node.node_id
-            time.sleep(0.05)
-        raise RuntimeError("no worker node is busy")
+            now = {node for node in self.cluster.worker_nodes if _running_trials(node)}
+            for node in now - before:
+                return node, node.node_id
+            before = now
+            time.sleep(0.02)
+        raise RuntimeError("no worker node begins a trial")
 
 
 def _running_trials(node: Any) -> list[psutil.Process]:
@@ -151,7 +151,7 @@ def node(place: Path) -> dict[str, Any]:
 
 
 def notice(place: Path) -> dict[str, Any]:
-    """A spot machine is told that it goes in five seconds, and goes."""
+    """A spot machine is told that it goes in two seconds, and goes."""
     room = Room(place, place / "notice" / "sweep", place / "notice" / "store")
     driver = room.drive()
     wait_for_done(room.folder, 2)
@@ -159,12 +159,14 @@ def notice(place: Path) -> dict[str, Any]:
     subprocess.run(
         [Path(sys.executable).with_name("ray"), "drain-node", "--address", room.cluster.address,
          "--node-id", name, "--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message",
-         "spot", "--deadline-remaining-seconds", "5"],
+         "spot", "--deadline-remaining-seconds", "2"],
         check=True, timeout=60,
     )  # fmt: skip
-    time.sleep(5)
+    time.sleep(1)
+    num_lost = len(_running_trials(victim))
+    time.sleep(1)
     room.cluster.remove_node(victim, allow_graceful=True)
-    return seen(room.folder, driver.wait(LIMIT))
+    return seen(room.folder, driver.wait(LIMIT)) | {"num_lost": num_lost}
 
 
 def first_head(place: Path) -> dict[str, Any]:
@@ -188,7 +190,7 @@ def array(place: Path) -> dict[str, Any]:
     from orchestrator.run import RunOptions, run_space
     from trainables.data.base import Dataset
 
-    os.environ["RAY_FETCH_FAIL_TIMEOUT_MILLISECONDS"] = "15000"  # else ten minutes
+    os.environ["FATEFRONT_FETCH_SECONDS"] = "20"
     room = Room(place, place / "array" / "sweep", place / "array" / "store", head=0, workers=(2,))
     ray.init(address=room.cluster.address, log_to_driver=False)
     put, put_images = ray.put, []
@@ -197,29 +199,43 @@ def array(place: Path) -> dict[str, Any]:
         put_images.append(isinstance(value, Dataset))
         return put(value, **options)
 
-    def lose() -> None:
-        wait_for_done(room.folder, 2)
-        others = [put(np.zeros(20 << 20, np.uint8)) for _ in range(8)]  # the store has 100 MB
-        spilled = list(Path("/tmp/ray").rglob("ray_spilled_objects_*/*"))
-        for path in spilled:
-            path.unlink()
-        others.clear()
-        room.cluster.remove_node(room.busy()[0], allow_graceful=False)
-        room.cluster.add_node(num_cpus=2)
-        num_spilled.append(len(spilled))
-
-    num_spilled: list[int] = []
     ray.put = note
-    thread = threading.Thread(target=lose)
-    thread.start()
     options = RunOptions(
         str(place / "space.yaml"), room.folder, store=str(place / "array" / "store"), workers=2,
         tracking_uri="none", address=room.cluster.address,
     )  # fmt: skip
-    document = run_space(options)
-    thread.join()
-    found = seen(room.folder, document["exit_code"])
-    return found | {"num_puts": sum(put_images), "num_spilled": sum(num_spilled)}
+    documents: list[dict[str, Any]] = []
+    sweep = threading.Thread(target=lambda: documents.append(run_space(options)), daemon=True)
+    sweep.start()
+    wait_for_done(room.folder, 2)
+    others = [put(np.zeros(20 << 20, np.uint8)) for _ in range(8)]  # the store has 100 MB
+    spilled = list(Path("/tmp/ray").rglob("ray_spilled_objects_*/*"))
+    for path in spilled:
+        path.unlink()
+    others.clear()
+    room.cluster.remove_node(next(iter(room.cluster.worker_nodes)), allow_graceful=False)
+    room.cluster.add_node(num_cpus=2)
+    sweep.join(LIMIT)
+    found = seen(room.folder, documents[0]["exit_code"])
+    return found | {"num_puts": sum(put_images), "num_spilled": len(spilled)}
+
+
+class Watch(threading.Thread):
+    """How much less memory the machine has since, at most, and the largest worker, in bytes."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.before = psutil.virtual_memory().available
+        self.most = self.worker = 0
+        self.over = threading.Event()
+
+    def run(self) -> None:
+        """Look ten times a second."""
+        while not self.over.wait(0.1):
+            self.most = max(self.most, self.before - psutil.virtual_memory().available)
+            for process in psutil.process_iter(["cmdline", "memory_info"]):
+                if (process.info["cmdline"] or [""])[0].startswith("ray::Worker"):
+                    self.worker = max(self.worker, process.info["memory_info"].rss)
 
 
 def memory(place: Path) -> dict[str, Any]:
@@ -232,19 +248,33 @@ def memory(place: Path) -> dict[str, Any]:
     }  # fmt: skip
     path = place / "large.yaml"
     path.write_text(yaml.safe_dump(space, sort_keys=False))
+
+    def run(name: str, *options: str, **environment: str) -> int:
+        with (place / f"{name}.log").open("w") as log:
+            return subprocess.call(
+                [sys.executable, "-m", "orchestrator", "run", str(path), "--out",
+                 str(place / name / "sweep"), "--tracking-uri", "none", *options],
+                env=os.environ | environment, stdout=log, stderr=log, timeout=LIMIT,
+            )  # fmt: skip
+
+    watch = Watch()
+    watch.start()
+    alone = run("one_at_a_time", "--workers", "1")
+    watch.over.set()
+    watch.join()
     machine = psutil.virtual_memory()
-    limit = 1 - (machine.available - ROOM_BYTES) / machine.total
-    environment = os.environ | {
-        "RAY_memory_usage_threshold": f"{limit:.4f}", "RAY_memory_monitor_refresh_ms": "100",
-    }  # fmt: skip
-    folder = place / "memory" / "sweep"
-    with (place / "memory.log").open("w") as log:
-        code = subprocess.call(
-            [sys.executable, "-m", "orchestrator", "run", str(path), "--out", str(folder),
-             "--tracking-uri", "none", "--workers", "2"],
-            env=environment, stdout=log, stderr=log, timeout=LIMIT,
-        )  # fmt: skip
-    return seen(folder, code) | {"log": (place / "memory.log").read_text()}
+    room = watch.most + watch.worker // 2
+    limit = 1 - (machine.available - room) / machine.total
+    code = run(
+        "memory", "--workers", "2", RAY_memory_usage_threshold=f"{limit:.4f}",
+        RAY_memory_monitor_refresh_ms="100",
+    )  # fmt: skip
+    found = seen(place / "memory" / "sweep", code)
+    return found | {
+        "alone": seen(place / "one_at_a_time" / "sweep", alone)["results"],
+        "log": (place / "memory.log").read_text(),
+        "bytes": [watch.most, watch.worker],
+    }
 
 
 CASES: dict[str, Callable[[Path], dict[str, Any]]] = {

@@ -66,7 +66,9 @@ def test_a_node_that_dies_costs_what_it_was_running(place, undisturbed):
 def test_a_spot_notice_costs_the_trial_that_was_running(place, undisturbed):
     found = finished(place, "notice")
     assert_same(found, undisturbed)
-    assert found["num_scheduled"] - NUM_TRIALS == len(found["retries"]) <= 2
+    assert found["num_lost"] == 1
+    # Tune itself starts it again after a notice: to the ledger it is the same attempt
+    assert found["num_scheduled"] - NUM_TRIALS == len(found["retries"]) <= 1
 
 
 def test_a_new_head_with_an_empty_folder_goes_on(place, undisturbed):
@@ -100,5 +102,6 @@ def test_trials_without_room_are_run_again_one_at_a_time(place):
     found = finished(place, "memory")
     assert (found["code"], found["failed"], found["num_twice"]) == (0, [], 0)
     assert len(found["results"]) == found["num_done"] == 6
+    assert found["results"] == found["alone"]
     assert "OutOfMemory" in {error["type"] for error in found["retries"]}
     assert "ran out of memory: again, 1 at once" in found["log"]

@@ -34,7 +34,7 @@ test-browser: install
 test-remote: install
 	$(BIN)/python -m pytest -q tests/remote
 
-# root; apt-get install openssh-server rsync iproute2; about a quarter of an hour on two cores
+# root; apt-get install openssh-server rsync iproute2; half an hour on two cores
 test-cluster: install
 	$(BIN)/python -m pytest -q -m slow tests/cluster
 

@@ -74,7 +74,13 @@ def run(
     workers: Annotated[
         int | None, typer.Option(help="Trials at once; if not given: all cores or GPUs.")
     ] = None,
-    gpus_per_trial: Annotated[float | None, typer.Option(help="0, a share below 1, or 1.")] = None,
+    gpus_per_trial: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FLOAT|auto",
+            help="0, a share below 1, 1, or `auto`: measure once how many share a GPU.",
+        ),
+    ] = None,
     store: Annotated[
         str | None,
         typer.Option(
@@ -110,14 +116,15 @@ def run(
 ) -> None:
     """Run a sweep or go on with it: the same command resumes, a larger one extends."""
     with exit_codes(json, resumes=True):
+        from orchestrator.resources import parse_gpus
         from orchestrator.run import RunOptions, render_run, run_space
 
         options = RunOptions(
             space=space, out=out, overrides=tuple(overrides or ()), trials=trials,
             configurations=configurations, hours=hours, workers=workers,
-            gpus_per_trial=gpus_per_trial, store=store, tracking_uri=tracking_uri, seed=seed,
-            address=address, retry_failed=retry_failed, max_disk=max_disk, cache_gb=cache_gb,
-            quiet=json,
+            gpus_per_trial=parse_gpus(gpus_per_trial), store=store, tracking_uri=tracking_uri,
+            seed=seed, address=address, retry_failed=retry_failed, max_disk=max_disk,
+            cache_gb=cache_gb, quiet=json,
         )  # fmt: skip
         from orchestrator.cluster.run_as_job import is_job_server, run_as_job
 

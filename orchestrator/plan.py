@@ -31,7 +31,7 @@ def plan_space(spec: SweepSpec, device: str | None = None) -> dict[str, Any]:
     Raises:
         UserError: a space with real-valued words has no number of trials.
     """
-    from orchestrator.sweep import Resources
+    from orchestrator.resources import Resources
 
     resources = Resources().resolved(spec.compute.threads)
     device = device or resources.device

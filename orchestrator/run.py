@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from rich.console import Group
@@ -27,10 +27,11 @@ from orchestrator.front_files import render, rows, write_front
 from orchestrator.front_judged import judge_front
 from orchestrator.plan import duration
 from orchestrator.records import load_records
+from orchestrator.resources import Resources
 from orchestrator.schedule import Budget, Schedule
 from orchestrator.spaces import load_space
 from orchestrator.storage_probe import probe
-from orchestrator.sweep import Progress, Resources, run_sweep
+from orchestrator.sweep import Progress, run_sweep
 from search_spaces.sweep_spec import Search, SweepSpec
 from trainables.errors import UserError
 from trainables.node_cache import set_limit_gb
@@ -54,7 +55,7 @@ class RunOptions:
     configurations: int | None = None
     hours: float | None = None
     workers: int | None = None
-    gpus_per_trial: float | None = None
+    gpus_per_trial: float | Literal["auto"] | None = None
     store: str | None = None
     tracking_uri: str | None = None
     seed: int | None = None
@@ -80,9 +81,11 @@ def run_space(options: RunOptions) -> dict[str, Any]:
     budget = _budget(options, search)
     tracking_uri = options.tracking_uri or f"sqlite:///{(folder / 'mlflow.db').absolute()}"
     store_uri = options.store or str((folder / "store").absolute())
+    gpus = options.gpus_per_trial
     resources = Resources(
-        options.workers, options.gpus_per_trial, options.address, options.cache_gb
-    )
+        options.workers, None if isinstance(gpus, str) else gpus, options.address,
+        options.cache_gb, packs=gpus == "auto",
+    )  # fmt: skip
     if options.cache_gb is not None:
         set_limit_gb(options.cache_gb)
     _check_places(folder, store_uri, tracking_uri, options.address)
@@ -176,13 +179,11 @@ def _budget(options: RunOptions, search: Search) -> Budget:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} must be at least 1 but got {value}")
-    hours, gpus = options.hours, options.gpus_per_trial
+    hours = options.hours
     if options.max_disk is not None and not 0 < options.max_disk < math.inf:
         raise UserError(f"--max-disk must be above 0 GB and finite but got {options.max_disk:g}")
     if hours is not None and not 0 < hours < math.inf:
         raise UserError(f"--hours must be above 0 and finite but got {hours:g}")
-    if gpus is not None and not math.isfinite(gpus):
-        raise UserError(f"--gpus-per-trial must be below 1 or a whole number but got {gpus:g}")
     return Budget(
         trials=options.trials or search.trials,
         configurations=options.configurations or search.configurations,

@@ -8,11 +8,9 @@ seconds of results).
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,10 +18,15 @@ from typing import Any
 from orchestrator.disk import DiskKeeper
 from orchestrator.environment import prepare
 from orchestrator.evidence import Evidence
+from orchestrator.gpu_sharing import shared_gpu
 from orchestrator.images import split_images
+from orchestrator.leftovers import end_leftovers
 from orchestrator.manifest import check_same_sweep, write_manifest
 from orchestrator.memory_retries import Packing, half
+from orchestrator.packing import measure_packing
+from orchestrator.ray_session import ray_session
 from orchestrator.records import project, write_records
+from orchestrator.resources import Resources
 from orchestrator.schedule import FINISHED, Attempt, Budget, Schedule
 from orchestrator.searcher import make_proposer
 from orchestrator.storage_probe import probe_nodes
@@ -36,69 +39,6 @@ from trainables.metrics.fairness import check_mode
 from trainables.node import make_baseline
 from trainables.store import Store
 from trainables.trial import identity
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What the trials run on. ``gpus_per_trial``: 0 = CPU, below 1 = shared, or 1; ``workers``:
-    trials at once; ``cache_gb``: of a remote store's files on each node (None: as the node says).
-    """
-
-    workers: int | None = None
-    gpus_per_trial: float | None = None
-    address: str | None = None
-    cache_gb: float | None = None
-
-    def resolved(self, threads: int) -> Resources:
-        """Defaults from this machine; one GPU a trial where there are GPUs.
-
-        Raises:
-            UserError: a number of GPUs that Ray cannot place, or that is not there.
-        """
-        if self.address is not None:
-            from orchestrator.cluster.capacity import cluster_resources
-
-            return cluster_resources(self, threads)
-        num_gpus = _num_gpus()
-        gpus = self.gpus_per_trial
-        if gpus is None:
-            gpus = 1.0 if num_gpus else 0.0
-        check_gpus_per_trial(gpus)
-        if gpus > num_gpus:
-            raise UserError(f"--gpus-per-trial {gpus:g}: this machine has {num_gpus} GPUs")
-        workers = self.workers
-        if workers is None:
-            cores = len(os.sched_getaffinity(0))
-            workers = int(num_gpus / gpus + 1e-9) if gpus else max(1, cores // threads)
-        if workers < 1:
-            raise UserError(f"--workers must be at least 1 but got {workers}")
-        return Resources(workers, gpus, self.address, self.cache_gb)
-
-    @property
-    def device(self) -> str:
-        """Device of the trials."""
-        return "cuda" if self.gpus_per_trial else "cpu"
-
-
-def check_gpus_per_trial(gpus: float) -> None:
-    """Refuse what Ray cannot place.
-
-    Raises:
-        UserError: negative, broken above 1, or several GPUs.
-    """
-    if gpus < 0 or (gpus > 1 and gpus != int(gpus)):
-        raise UserError(f"--gpus-per-trial must be below 1 or a whole number but got {gpus:g}")
-    if gpus > 1:
-        raise UserError(
-            f"--gpus-per-trial {gpus:g}: one trial on several GPUs is not available yet; "
-            "use at most 1"
-        )
-
-
-def _num_gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 @dataclass
@@ -161,8 +101,6 @@ def run_sweep(
     with open_ledger(folder, store, progress.say) as (ledger, stored):
         try:
             check_same_sweep(folder, spec, dataset)
-            from orchestrator.worker import end_leftovers
-
             end_leftovers(folder)
             (folder / "sweep.yaml").write_text(spec.to_yaml())
             manifest = write_manifest(folder, spec, dataset, store, resources.device, tracking_uri)
@@ -227,10 +165,16 @@ def _drive(
     from orchestrator.tune_round import run_round
     from orchestrator.tune_searcher import TreeSearcher
 
-    workers, threads = resources.workers or 1, spec.compute.threads
-    asked = Packing(workers, threads, resources.gpus_per_trial or 0.0)
-    with _ray(resources, workers, threads, dataset, folder):
+    threads = spec.compute.threads
+    with contextlib.ExitStack() as stack:
+        service = False
+        if resources.shares and not ray.is_initialized():  # before Ray starts any process
+            service = stack.enter_context(shared_gpu(folder, progress.say))
+        stack.enter_context(ray_session(resources, threads, dataset.images_NHWC.nbytes))
         probe_nodes(store.storage)
+        if resources.packs:
+            resources = _packed(resources, spec, dataset, folder, service, progress)
+        asked = Packing(resources.workers or 1, threads, resources.gpus_per_trial or 0.0)
         context: dict[str, Any] = {
             "store": store.uri,
             "device": resources.device,
@@ -257,27 +201,20 @@ def _drive(
             begin = schedule.next_round()
 
 
-@contextlib.contextmanager
-def _ray(
-    resources: Resources, workers: int, threads: int, dataset: Dataset, folder: Path
-) -> Iterator[None]:
+def _packed(
+    resources: Resources,
+    spec: SweepSpec,
+    dataset: Dataset,
+    folder: Path,
+    service: bool,
+    progress: Progress,
+) -> Resources:
+    """As many trials on each GPU as one was measured to take."""
     import ray
 
-    if ray.is_initialized():  # somebody's cluster, or a test's: used as it is, left as it is
-        yield
-        return
-    if resources.address:
-        ray.init(address=resources.address, log_to_driver=False, logging_level=logging.ERROR)
-    else:
-        ray.init(
-            address="local",  # not somebody's cluster that happens to run here
-            num_cpus=max(len(os.sched_getaffinity(0)), workers * threads),
-            object_store_memory=int(dataset.images_NHWC.nbytes * 1.3) + (200 << 20),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    most = resources.trials_cores_allow(spec.compute.threads)
+    found = measure_packing(
+        folder, spec, dataset, ray.put(dataset), most=most, service=service
+    )  # fmt: skip
+    progress.say(found.text)
+    return resources.packed(found.trials_per_gpu)

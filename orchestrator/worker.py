@@ -23,6 +23,7 @@ from ray import tune
 from ray.util import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from orchestrator.leftovers import enlist
 from orchestrator.lost_data import DATA_LOST, FETCH_SECONDS
 from orchestrator.memory_retries import OUT_OF_MEMORY
 
@@ -109,7 +110,7 @@ class Worker:
         self.store = Store(context["store"])
         self.device = context["device"]
         self.mode = context["mode"]
-        _enlist(Path(context["folder"]))
+        enlist(Path(context["folder"]))
 
     def run(self, trial: str, key: str) -> dict[str, Any]:
         """Compute a node; returns its result and execution, or the error in words."""
@@ -197,61 +198,3 @@ def _where(seconds: float) -> dict[str, Any]:
         "seconds": {"all": round(seconds, 3)},
         "peak_kb": peak,
     }
-
-
-def _enlist(folder: Path) -> None:
-    """Leave a note of this process beside the ledger (one machine only), so that a later start can
-    end it.
-    """
-    if folder.is_dir():
-        notes = folder / ".workers"
-        notes.mkdir(exist_ok=True)
-        process = psutil.Process()
-        note = {"host": platform.node(), "pid": process.pid, "created": process.create_time()}
-        (notes / f"{process.pid}.json").write_text(json.dumps(note))
-
-
-def end_leftovers(folder: Path) -> int:
-    """End the worker processes of a former start that outlived their driver; returns how many
-    there were.
-
-    What they finished before is in the store and is found there; what they would still write can
-    no longer race with us.
-    """
-    found = []
-    for path in sorted((folder / ".workers").glob("*.json")):
-        try:
-            note = json.loads(path.read_text())
-        except json.JSONDecodeError:  # it was killed while it wrote this
-            note = {"host": None}
-        path.unlink()
-        if note["host"] != platform.node() or not psutil.pid_exists(note["pid"]):
-            continue
-        try:
-            process = psutil.Process(note["pid"])
-            same = abs(process.create_time() - note["created"]) < 1
-            if same and _runs(process):
-                process.kill()
-                found.append(process)
-        except psutil.NoSuchProcess:
-            continue
-    _wait_ended(found, seconds=10)
-    return len(found)
-
-
-def _wait_ended(processes: list[psutil.Process], seconds: float) -> None:
-    """Until none of them runs; a zombie has ended, and may stay one for ever where the first
-    process of a container collects no orphans (``psutil.wait_procs`` would wait for it).
-    """
-    end = time.monotonic() + seconds
-    left = processes
-    while left and time.monotonic() < end:
-        left = [process for process in left if _runs(process)]
-        time.sleep(0.02 if left else 0)
-
-
-def _runs(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

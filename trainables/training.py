@@ -7,7 +7,7 @@ epoch).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -100,6 +100,26 @@ class Trainer:
         epoch: int,
     ) -> dict[str, float]:
         model.train()
+        # dropout draws from the device's global generator
+        torch.manual_seed(stream_seed(self.seed, "dropout", self.iteration, epoch))
+        sums: dict[str, Tensor] = {}
+        steps = 0
+        for batch in self.training_batches(recipe, epoch):
+            steps += 1
+            logs = baseline.step(model, batch, optimizer, self.autocast())
+            model.apply_masks()
+            for name, value in logs.items():
+                sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value
+        means = {f"train_{name}": float(total) / steps for name, total in sums.items()}
+        bad = [name for name, value in means.items() if not math.isfinite(value)]
+        if bad:
+            raise TrainingError(
+                f"{bad[0]} is {means[bad[0]]} in epoch {epoch + 1} of {recipe.epochs}"
+            )
+        return means
+
+    def training_batches(self, recipe: Recipe, epoch: int) -> Iterator[Batch]:
+        """The augmented batches of one epoch, on the device."""
         mean, std = normalisation(recipe.normalise)
         batches = self.batches(recipe, epoch)
         draws = draw(
@@ -107,9 +127,6 @@ class Trainer:
             sum(len(rows) for rows in batches),
             stream(self.seed, "augment", self.iteration, epoch),
         )
-        # dropout draws from the device's global generator
-        torch.manual_seed(stream_seed(self.seed, "dropout", self.iteration, epoch))
-        sums: dict[str, Tensor] = {}
         start = 0
         for number, rows in enumerate(batches):
             image_NCHW = apply_train(
@@ -122,23 +139,12 @@ class Trainer:
             )
             start += len(rows)
             on_device = rows.to(self.data.device)
-            batch = Batch(
+            yield Batch(
                 image_NCHW=_layout(image_NCHW),
                 label_N=self.data.label_N[on_device],
                 group_N=self.data.group_N[on_device],
                 progress=(epoch + number / len(batches)) / recipe.epochs,
             )
-            logs = baseline.step(model, batch, optimizer, self.autocast())
-            model.apply_masks()
-            for name, value in logs.items():
-                sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value
-        means = {f"train_{name}": float(total) / len(batches) for name, total in sums.items()}
-        bad = [name for name, value in means.items() if not math.isfinite(value)]
-        if bad:
-            raise TrainingError(
-                f"{bad[0]} is {means[bad[0]]} in epoch {epoch + 1} of {recipe.epochs}"
-            )
-        return means
 
     def batches(self, recipe: Recipe, epoch: int) -> list[Tensor]:
         """Row numbers of each batch of one epoch; the last partial batch is dropped unless it is

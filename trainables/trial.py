@@ -131,14 +131,26 @@ def _prepare(
         for parent in trial.parents
     ]
     clock = Clock()
-    _prepare_device(torch.device(device), trial)
+    prepare_device(torch.device(device), trial)
     data = DeviceData(dataset, torch.device(device))
     trainer = Trainer(data, trial.compute, trial.seed, trial.n)
     clock.lap("data")
     return _Step(trial, parents, baseline, trainer, store, clock, report)
 
 
-def _prepare_device(device: torch.device, trial: Trial) -> None:
+def initial_model(trial: Trial, baseline: Baseline, device: torch.device) -> Classifier:
+    """The classifier as training starts with it: a function of the trial's seed alone."""
+    backbone = backbones.get(trial.backbone.name)
+    generator = stream(trial.seed, "init")
+    net = backbone.build(trial.backbone, baseline.num_outputs(), generator)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator.initial_seed() + 1)
+        model = with_plan(Classifier(net), baseline, {})
+    return to_device(model, device)
+
+
+def prepare_device(device: torch.device, trial: Trial) -> None:
+    """How a GPU computes a trial's convolutions; nothing on a CPU."""
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
         # on Ampere and later "float32" convolutions are rounded to TF32 unless told otherwise
@@ -173,13 +185,7 @@ class _Step:
     def train(self) -> Made:
         """Steps ``train`` and ``derive``: a baseline from data, or from its first source."""
         trial, baseline = self.trial, self.baseline
-        backbone = backbones.get(trial.backbone.name)
-        generator = stream(trial.seed, "init")
-        net = backbone.build(trial.backbone, baseline.num_outputs(), generator)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(generator.initial_seed() + 1)
-            model = with_plan(Classifier(net), baseline, {})
-        model = to_device(model, self.device)
+        model = initial_model(trial, baseline, self.device)
         sources = self._sources(self.parents)
         baseline.begin(model, sources)
         curves: list[dict[str, float]] = []

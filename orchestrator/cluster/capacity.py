@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from orchestrator.cluster.attach import launched_from
-from orchestrator.sweep import Resources, check_gpus_per_trial
+from orchestrator.resources import Resources, check_gpus_per_trial
 from trainables.errors import UserError
 
 
@@ -35,7 +36,10 @@ def cluster_resources(given: Resources, threads: int) -> Resources:
             f"--address {given.address}: no node has {need}, which one trial needs; where nodes "
             "come on demand and not by `ray up`, say how many trials at once: --workers"
         )
-    return Resources(workers, gpus, given.address, given.cache_gb)
+    return replace(
+        given, workers=workers, gpus_per_trial=gpus, packs=given.packs and gpus > 0,
+        most=given.workers,
+    )  # fmt: skip
 
 
 def trials_on(node: Mapping[str, float], threads: int, gpus: float) -> int:

@@ -14,8 +14,9 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from orchestrator.records import Ledger
+from orchestrator.resources import Resources
 from orchestrator.schedule import Budget
-from orchestrator.sweep import Resources, run_sweep
+from orchestrator.sweep import run_sweep
 from search_spaces.sweep_spec import Search, SweepSpec
 from trainables.baselines.base import Batch, Task
 from trainables.baselines.hsic import HSIC

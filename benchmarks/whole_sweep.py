@@ -1,0 +1,240 @@
+"""A whole sweep by fatefront against the same points as independent trials of Ray Tune.
+
+The space is that of ``headline`` below: HAM10000, ResNet-18, 128 px, 40 + 10 epochs, 2 baselines x
+2 criteria x 3 ratios x 3 iterations x 2 seeds = 72 pruned points. Prints one table:
+
+    python -m benchmarks.whole_sweep --root PATH --sample 12
+
+* ``fatefront``: ``fatefront run``, all 72 points and their 4 roots, no control arms (the usual way
+  has none), ``--gpus-per-trial auto``.
+* ``independent trials``: ``tune.Tuner`` with ``OptunaSearch``; each trial trains its root, then
+  scores, prunes and fine-tunes n times (``benchmarks/usual_way``). ``--sample`` points that the
+  seeded sampler asks for are run, as many at once on a GPU as ``--share`` says, with all CPU cores
+  in their loaders; their GPU-seconds are scaled to the 72 by epochs of training. The baseline of a
+  point is the net it was pruned from, so no trial is spent on baselines.
+
+GPU-seconds are wall time x GPUs, with every start of a process in it. With ``--keep FOLDER`` what
+was measured is kept there, and ``--only fatefront`` or ``--only independent`` measures one side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from search_spaces.ham10000 import ham10000
+from search_spaces.sweep_spec import SweepSpec
+from search_spaces.words import choice
+
+RATIOS, ITERATIONS, SEEDS = (0.02, 0.05, 0.10), 3, (0, 1)
+BASELINES, CRITERIA = ("vanilla", "hsic"), ("snnl", "magnitude")
+
+POINT = ("baseline", "criterion", "ratio", "n", "seed")
+
+
+def headline() -> SweepSpec:
+    """The space of the comparison."""
+    return ham10000().model_copy(
+        update={
+            "name": "headline",
+            "baseline": choice(*BASELINES),
+            "prune": {"criterion": choice(*CRITERIA), "ratio": choice(*RATIOS)},
+            "iterations": ITERATIONS,
+            "seeds": SEEDS,
+            "controls": (),
+        }
+    )
+
+
+def scaled(options: argparse.Namespace) -> list[str]:
+    """Overrides of the space that make it the size that was asked for."""
+    return [
+        f"data.root={options.root}",
+        f"training.epochs={options.epochs}",
+        f"finetune.epochs={options.finetune_epochs}",
+        *options.set,
+    ]
+
+
+def run_fatefront(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Wall seconds of the command and the points it measured."""
+    command = [
+        sys.executable, "-m", "orchestrator", "run", f"{__file__}:headline", "--out", str(folder),
+        "--tracking-uri", "none", "--gpus-per-trial", options.gpus_per_trial,
+    ]  # fmt: skip
+    for override in scaled(options):
+        command += ["--set", override]
+    begun = time.monotonic()
+    subprocess.run(command, check=True, stdout=sys.stderr)
+    seconds = time.monotonic() - begun
+    records = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
+    points = {}
+    for record in records:
+        trial = record["trial"]
+        if record["status"] == "done" and trial["role"] == "treatment":
+            where = " ".join(str(trial[name]) for name in POINT)
+            found = record["result"]["metrics"]["validation"]
+            points[where] = {k: found[k] for k in ("f1", "eodd_hardt")}
+    return {"seconds": seconds, "points": points}
+
+
+def train_point(config: dict[str, Any], context: dict[str, Any]) -> None:
+    """The trainable of the usual way."""
+    import ray
+    from ray import tune
+
+    from benchmarks.usual_way.point import run_point
+    from orchestrator.spaces import load_space
+
+    dataset = ray.get(context["dataset"])
+    spec = load_space(f"{context['file']}:headline", context["overrides"])
+    arm = {"criterion": config["criterion"], "ratio": config["ratio"]}
+    trial = spec.trial(config["baseline"], arm, config["n"], config["seed"])
+    found = run_point(
+        trial.resolved(context["device"]), dataset, Path(context["jpeg_root"]),
+        context["device"], context["loader_workers"],
+    )  # fmt: skip
+    tune.report(found)
+
+
+def run_independent(options: argparse.Namespace) -> dict[str, Any]:
+    """Wall seconds of the sampled points, and what they measured."""
+    import optuna
+    import ray
+    import torch
+    from ray import tune
+    from ray.tune.search.optuna import OptunaSearch
+
+    from orchestrator.spaces import load_space
+    from trainables.data.load import load_dataset
+
+    file = os.path.abspath(__file__)
+    spec = load_space(f"{file}:headline", scaled(options))
+    dataset = load_dataset(spec.data)
+    num_gpus = torch.cuda.device_count()
+    share = options.share if num_gpus else 0
+    cores = len(os.sched_getaffinity(0))
+    at_once = max(1, math.floor(num_gpus / share + 1e-9)) if num_gpus else max(1, cores // 2)
+    cpus = max(1, cores // at_once)
+    begun = time.monotonic()
+    ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False)
+    context = {
+        "dataset": ray.put(dataset), "file": file, "overrides": scaled(options),
+        "jpeg_root": str(options.root), "device": "cuda" if num_gpus else "cpu",
+        "loader_workers": cpus if num_gpus else 0,
+    }  # fmt: skip
+    tuner = tune.Tuner(
+        tune.with_resources(
+            tune.with_parameters(train_point, context=context), {"cpu": cpus, "gpu": share}
+        ),
+        param_space={
+            "baseline": tune.choice(BASELINES),
+            "criterion": tune.choice(CRITERIA),
+            "ratio": tune.choice(RATIOS),
+            "n": tune.choice(range(1, ITERATIONS + 1)),
+            "seed": tune.choice(SEEDS),
+        },
+        tune_config=tune.TuneConfig(
+            search_alg=OptunaSearch(
+                metric=["eodd_hardt", "f1"], mode=["min", "max"],
+                sampler=optuna.samplers.TPESampler(seed=options.seed),
+            ),
+            num_samples=options.sample,
+            max_concurrent_trials=at_once,
+        ),
+        run_config=tune.RunConfig(
+            name="independent", storage_path=tempfile.mkdtemp(prefix="independent-"), verbose=0
+        ),
+    )  # fmt: skip
+    results = tuner.fit()
+    seconds = time.monotonic() - begun
+    ray.shutdown()
+    if results.errors:
+        raise SystemExit(f"an independent trial failed: {results.errors[0]}")
+    points: dict[str, list[dict[str, float]]] = {}
+    epochs = 0
+    for result in results:
+        config, metrics = result.config, result.metrics
+        if config is None or metrics is None:
+            raise SystemExit("an independent trial reported nothing")
+        where = " ".join(str(config[name]) for name in POINT)
+        points.setdefault(where, []).append({k: metrics[k] for k in ("f1", "eodd_hardt")})
+        epochs += options.epochs + config["n"] * options.finetune_epochs
+    return {"seconds": seconds, "points": points, "epochs": epochs, "at_once": at_once}
+
+
+def all_epochs(options: argparse.Namespace) -> int:
+    """Epochs of training of all points as trials of their own."""
+    chains = len(BASELINES) * len(CRITERIA) * len(RATIOS) * len(SEEDS)
+    depths = range(1, ITERATIONS + 1)
+    return chains * sum(options.epochs + n * options.finetune_epochs for n in depths)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--root", type=Path, required=True, help="HAM10000's images and metadata")
+    parser.add_argument("--sample", type=int, default=12, help="independent trials that are run")
+    parser.add_argument("--share", type=float, default=0.25, help="of a GPU for each of them")
+    parser.add_argument("--gpus-per-trial", default="auto", help="of fatefront's trials")
+    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--finetune-epochs", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0, help="of the sampler of the points")
+    parser.add_argument("--set", action="append", default=[], help="override of the space")
+    parser.add_argument("--keep", type=Path, help="folder for what was measured")
+    parser.add_argument("--only", choices=("fatefront", "independent"), help="one side")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="fatefront-") as folder:
+        kept = options.keep or Path(folder)
+        kept.mkdir(parents=True, exist_ok=True)
+        if options.only != "independent":
+            ours = run_fatefront(options, Path(folder) / "sweep")
+            (kept / "fatefront.json").write_text(json.dumps(ours))
+        if options.only != "fatefront":
+            (kept / "independent.json").write_text(json.dumps(run_independent(options)))
+        sides = [kept / f"{name}.json" for name in ("fatefront", "independent")]
+        if all(path.exists() for path in sides):
+            print_table(options, *(json.loads(path.read_text()) for path in sides))
+
+
+def print_table(
+    options: argparse.Namespace, ours: dict[str, Any], theirs: dict[str, Any]
+) -> None:
+    """Both sides and their ratio."""
+    import torch
+
+    gpus = max(1, torch.cuda.device_count())
+    what = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    scale = all_epochs(options) / theirs["epochs"]
+    ours_gpu, theirs_gpu = ours["seconds"] * gpus, theirs["seconds"] * gpus * scale
+    differences = [
+        {k: ours["points"][where][k] - one[k] for k in one}
+        for where, found in theirs["points"].items()
+        for one in found
+    ]
+    print(f"{gpus} x {what}, {len(ours['points'])} points, {options.epochs} + "
+          f"{options.finetune_epochs} epochs")  # fmt: skip
+    print("| | GPU-seconds | |")
+    print("|---|---|---|")
+    print(f"| fatefront | {ours_gpu:.0f} | measured |")
+    how = f"{options.sample} points measured in {theirs['seconds'] * gpus:.0f}"
+    how += f", {theirs['at_once']} at once, x {scale:.2f}"
+    print(f"| independent trials | {theirs_gpu:.0f} | {how} |")
+    print(f"| ratio | {theirs_gpu / ours_gpu:.1f} | |")
+    for name in ("f1", "eodd_hardt"):
+        found = [one[name] for one in differences]
+        spread = statistics.stdev(found) if len(found) > 1 else float("nan")
+        mean = statistics.fmean(found)
+        print(f"{name}, fatefront less independent: mean {mean:+.4f}, deviation {spread:.4f}")
+
+
+if __name__ == "__main__":
+    main()

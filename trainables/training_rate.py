@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 
+from trainables.baselines.base import Batch
 from trainables.data.base import Dataset
 from trainables.data.device import DeviceData
 from trainables.node import make_baseline
@@ -31,25 +34,38 @@ class Measured:
 class TrainingRate:
     """A root's training step on real images, repeated for as long as one asks.
 
+    Args:
+        trial: resolved.
+        dataset: what it trains on.
+        device: where.
+        make_trainer: another source of its batches (``benchmarks/``).
+
     Raises:
         UserError: the trial's baseline cannot be used with the data.
         ValueError: it has parents, so its training starts elsewhere.
     """
 
-    def __init__(self, trial: Trial, dataset: Dataset, device: str) -> None:
+    def __init__(
+        self,
+        trial: Trial,
+        dataset: Dataset,
+        device: str,
+        make_trainer: Callable[[DeviceData, Trial], Trainer] | None = None,
+    ) -> None:
         if trial.parents:
             raise ValueError("only a root's training can be measured: others have parents")
         self.trial = trial
         self.device = torch.device(device)
         self.baseline = make_baseline(trial, dataset)
         prepare_device(self.device, trial)
-        self.trainer = Trainer(DeviceData(dataset, self.device), trial.compute, trial.seed, 0)
+        data = DeviceData(dataset, self.device)
+        make = make_trainer or (lambda data, t: Trainer(data, t.compute, t.seed, 0))
+        self.trainer = make(data, trial)
         self.model = initial_model(trial, self.baseline, self.device)
         self.baseline.begin(self.model, [])
         self.recipe = trial.baseline.training
         self.optimizer = self.baseline.optimizer(self.model, self.recipe)
-        self._batches = self.trainer.training_batches(self.recipe, 0)
-        self._epoch = 0
+        self._batches = self.endless()
         for _ in range(WARM_UP_STEPS):  # cuDNN looks for its algorithms in the first of them
             self._step()
         self._wait()
@@ -64,12 +80,13 @@ class TrainingRate:
         took = time.perf_counter() - began
         return Measured(images, took, self._memory())
 
+    def endless(self) -> Iterator[Batch]:
+        """Batches, epoch after epoch."""
+        for epoch in itertools.cycle(range(self.recipe.epochs)):
+            yield from self.trainer.training_batches(self.recipe, epoch)
+
     def _step(self) -> int:
-        batch = next(self._batches, None)
-        if batch is None:
-            self._epoch = (self._epoch + 1) % self.recipe.epochs
-            self._batches = self.trainer.training_batches(self.recipe, self._epoch)
-            batch = next(self._batches)
+        batch = next(self._batches)
         self.model.train()
         self.baseline.step(self.model, batch, self.optimizer, self.trainer.autocast())
         return len(batch.label_N)

@@ -73,6 +73,14 @@ def score_criteria(
     return [job.scores() for job in jobs]
 
 
+def scoring_rows(
+    model: Classifier, prune: Prune, trainer: Trainer, baseline: Baseline | None = None
+) -> list[Tensor]:
+    """Rows of the data set that a criterion reads, a batch each; empty where it reads none."""
+    scoring = _Scoring(model, trainer, baseline, None)
+    return [scoring.train_rows[batch] for batch in scoring.job(prune).order]
+
+
 @dataclass
 class _Job:
     """One ``Prune``: its criterion at each place that it scores."""

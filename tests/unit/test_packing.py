@@ -107,7 +107,7 @@ def test_training_can_be_timed_and_changes_nothing_on_disk(dataset):
     measured = rate.run(0.2)
     assert measured.images >= 16 * 5
     assert measured.images % 16 == 0
-    assert 0.2 <= measured.seconds < 5
+    assert 0.2 <= measured.seconds < 60
     assert any((before[n] != t).any() for n, t in rate.model.state_dict().items())
     with pytest.raises(ValueError, match="parents"):
         TrainingRate(Trial.model_validate(TRIAL | {"baseline": {"name": "obd"}}), dataset, "cpu")

@@ -126,7 +126,7 @@ def run_independent(options: argparse.Namespace) -> dict[str, Any]:
     at_once = max(1, math.floor(num_gpus / share + 1e-9)) if num_gpus else max(1, cores // 2)
     cpus = max(1, cores // at_once)
     begun = time.monotonic()
-    ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=cores, include_dashboard=False, log_to_driver=False)
     context = {
         "dataset": ray.put(dataset), "file": file, "overrides": scaled(options),
         "jpeg_root": str(options.root), "device": "cuda" if num_gpus else "cpu",

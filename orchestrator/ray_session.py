@@ -21,8 +21,9 @@ def ray_session(resources: Resources, threads: int, image_bytes: int) -> Iterato
     if resources.address:
         ray.init(address=resources.address, log_to_driver=False, logging_level=logging.ERROR)
     else:
+        # "local": without it Ray joins whatever cluster it finds a trace of on this machine
         ray.init(
-            address="local",  # not somebody's cluster that happens to run here
+            address="local",
             num_cpus=max(len(os.sched_getaffinity(0)), (resources.workers or 1) * threads),
             object_store_memory=int(image_bytes * 1.3) + (200 << 20),
             include_dashboard=False,

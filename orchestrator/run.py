@@ -93,6 +93,11 @@ def run_space(options: RunOptions) -> dict[str, Any]:
         from orchestrator.cluster.attach import attach
 
         attach(options.address, _Lines(spec, options.quiet, folder).say)
+    elif os.environ.get("RAY_ADDRESS"):
+        _Lines(spec, options.quiet, folder).say(
+            "note: RAY_ADDRESS names a Ray cluster, but this run is on this machine alone; "
+            "--address auto uses the cluster"
+        )
     resources.resolved(spec.compute.threads)
     dataset = load_with_bar(spec.data, options.quiet)
     show = _Lines(spec, options.quiet, folder)

@@ -110,6 +110,7 @@ class Cli:
             "OMP_NUM_THREADS": "1",
             "PYTHONPATH": str(REPOSITORY),
             "PYTHONWARNINGS": "default",
+            "RAY_ADDRESS": "127.0.0.1:9",  # somebody else's cluster: not ours to join unasked
         }
         self.drivers: list[Driver] = []
 

@@ -48,7 +48,9 @@ DEFINITIONS = {
     "floor": "mean over permutations of patients' groups among patients with the same classes",
     "p_value": "share of permutations with at least this gap; predictions independent of group "
     "given class",
-    "smallest_detectable_gap": "difference of TPR in every class found at 5 % with 80 % power",
+    "smallest_detectable_gap": "the gap of the true rates, on the gap's own scale and "
+    "without sampling noise, that is found at 5 % with 80 % power where one group's TPR is lower "
+    "by the same in every class",
     "bias_amplification": "Wang and Russakovsky 2021, attribute to task, direction by labels",
     "underdiagnosis": "share of malignant rows predicted as a benign class",
     "sensitivity": "share of malignant rows above the threshold, chosen on all rows, then fixed",

@@ -13,16 +13,20 @@ import numpy as np
 
 from trainables.metrics.corrected_gap import gap_debiased
 from trainables.metrics.crossed import Interval
+from trainables.metrics.detectable import DETECTABLE, smallest_detectable_gap
 from trainables.metrics.fairness import GAPS, Mode
 from trainables.metrics.figures import difference_interval, fate_interval, metric_interval
-from trainables.metrics.floor import DETECTABLE, permutation_floor, smallest_detectable_gap
+from trainables.metrics.floor import permutation_floor
 from trainables.metrics.replicates import replicate_metrics
 
 ALPHA = 0.05
 NOT_DETECTABLE = {
-    "eopp0": "a difference of TPR in every class is sought, which eopp0 does not hold",
+    "eopp0": "the alternative is a difference of TPR in every class, of which eopp0 shows little",
     "eodd": "signed: a difference of TPR may cancel in it",
 }
+UNDETECTABLE = (
+    "no difference up to 1 is found with 80 % power, or the permutations do not vary (no errors)"
+)
 CONTENTS = (
     "floor", "p_value", "excess", "gap_debiased", "gap_debiased_interval",
     "smallest_detectable_gap", "interval", "change_interval", "verdict", "permutation",
@@ -136,7 +140,7 @@ def _detectable(
             num_replicates=min(num_replicates, 2_000), alpha=ALPHA,
         )  # fmt: skip
         if found[gap] is None:
-            undefined[name] = "no difference up to 1 is found with 80 % power"
+            undefined[name] = UNDETECTABLE
     return found
 
 
@@ -189,7 +193,10 @@ def _verdict(p_value: float | None, value: float | None, detectable: float | Non
             "at the floor: this test set does not tell it from a classifier with equal per-class "
             f"rates (p = {p_value:.2g})"
         )
-    return f"at the floor: this test set cannot show a gap below {detectable:.2f}"
+    return (
+        f"at the floor (p = {p_value:.2g}): this test set cannot show a gap below "
+        f"{detectable:.2f} (of the true rates, without the noise that the value holds; 80 % power)"
+    )
 
 
 def evidence(

@@ -13,11 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orchestrator.images import SplitImages, ids_digest, read_images
-from trainables.metrics.floor import (
-    PermutationFloor,
-    permutation_floor,
-    smallest_detectable_gap,
-)
+from trainables.metrics.detectable import smallest_detectable_gap
+from trainables.metrics.floor import PermutationFloor, permutation_floor
 from trainables.metrics.replicates import Replicates, replicate_metrics
 from trainables.predictions import FILES, Predictions
 from trainables.store import Store, StoreError

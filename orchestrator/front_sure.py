@@ -60,9 +60,11 @@ def sure_table(front: Front, judgement: Judgement) -> str:
         "Redraws are joint ones of seeds and patients, with the decision by the indifference "
         "zone. Floor: the gap that a classifier with equal per-class rates would show on these "
         "images, and p of the permutation test. Without sampling noise: root mean square over "
-        "classes with the variance of the rates taken off. Smallest detectable: the difference "
-        "in every class that this test set would find with 80 % power. Against the controls: the "
-        f"paired difference of the {what}, all of them tested together (max-T)."
+        "classes with the variance of the rates taken off. Smallest detectable: the "
+        "gap of the true rates, on the same scale and without sampling noise, that this test set "
+        "would find with 80 % power if the TPR differed by as much in every class. "
+        f"Against the controls: the paired difference of the {what}, all of them tested together "
+        "(max-T)."
     )
     return table(caption, heads, rows, "How sure the members are")
 

@@ -26,6 +26,7 @@ from orchestrator.objectives import maximised
 from orchestrator.pareto import hypervolume
 from trainables.errors import UserError
 from trainables.metrics.crossed import MIN_SEEDS, Interval
+from trainables.metrics.detectable import DETECTABLE
 from trainables.metrics.figures import (
     Figure,
     contrast_figure,
@@ -33,7 +34,6 @@ from trainables.metrics.figures import (
     metric_figure,
     worst_group_figure,
 )
-from trainables.metrics.floor import DETECTABLE
 from trainables.metrics.membership import (
     Membership,
     Spread,

@@ -6,7 +6,7 @@ from typing import Any
 
 from orchestrator.aggregate import GAPS
 from orchestrator.judgement import FATES, Judged, Judgement
-from trainables.metrics.floor import DETECTABLE
+from trainables.metrics.detectable import DETECTABLE
 
 CONTROLS = ("none", "random")
 _ENDS = ("low", "high")

@@ -72,8 +72,8 @@ def _floor(document: Document) -> list[str]:
     if known:
         value, name = known[0]
         notes.append(
-            f"a difference of TPR below {value:.2f} in every class cannot be shown by this split "
-            f"(80 % power, Eodd after Hardt, {name})"
+            f"a gap of the true rates below {value:.2f} cannot be shown by this split (Eodd after "
+            f"Hardt, without sampling noise, 80 % power, {name})"
         )
     return notes
 

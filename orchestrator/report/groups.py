@@ -96,7 +96,9 @@ def gaps_section(facts: Facts) -> Section:
     told = paragraph(
         "Floor: the gap that a classifier with equal per-class rates in all groups would show on "
         "these images, with p of the permutation test. A gap at its floor does not show that "
-        "there is no gap, only that this split cannot show one below the smallest detectable."
+        "there is no gap, only that this split cannot show one below the smallest detectable: a "
+        "gap of the true rates on the same scale, without the noise that is in the value, found "
+        "with 80 % power."
     )
     heads: list[str | Cell] = [
         Cell("Configuration", "text"), Cell("Gap", "text"), "Value", "Floor", "p", "Excess",
@@ -166,7 +168,7 @@ def _gap_chart(facts: Facts, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> s
         chart.add(
             line(LEFT + 230, y - 12, LEFT + 230, y + 4, "floor"), text(LEFT + 240, y, "floor"),
             line(LEFT + 300, y - 12, LEFT + 300, y + 4, "detectable"),
-            text(LEFT + 310, y, "smallest gap that this split finds with 80 % power"),
+            text(LEFT + 310, y, "smallest true gap that this split finds with 80 % power"),
         )  # fmt: skip
     return chart.svg("Gap of each configuration beside its floor", "The table below says it all.")
 

@@ -1,4 +1,4 @@
-"""What a classifier with equal per-class rates would score on this test set, and what it can show.
+"""What a classifier with equal per-class rates would score on this test set.
 
 Absolute differences of noisy rates are above 0 also where the true rates are equal. The floor of a
 gap is its mean over permutations of the units' groups (see ``trainables.metrics.gap_statistics``)
@@ -31,7 +31,6 @@ CELLS_PER_CHUNK = 4_000_000
 """Of (replicate, unit) at a time: 16 MB in float32."""
 TIE = 1e-9
 """Replicates this close to the value count as equal to it: float sums in another order differ."""
-DETECTABLE = ("eopp1", "eodd_hardt")
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class PermutationFloor:
     num_in_several_groups: int
 
 
-def _movable(units: Units) -> np.ndarray:
+def movable_units(units: Units) -> np.ndarray:
     """Which units are in a stratum with units of another group."""
     single_U = units.group_U >= 0
     stratum_U = units.stratum_U
@@ -71,12 +70,12 @@ def _movable(units: Units) -> np.ndarray:
     return single_U & (seen.sum(1) > 1)[stratum_U]
 
 
-def _permuted_rates(
+def permuted_rates(
     units: Units, num_replicates: int, seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """TPR and FPR (R, S, G, C) of chunks of permutations."""
     rng = np.random.default_rng(np.random.SeedSequence((seed, PERMUTE)))
-    movable_U = _movable(units)
+    movable_U = movable_units(units)
     order_M = np.flatnonzero(movable_U)
     order_M = order_M[np.argsort(units.stratum_U[order_M], kind="stable")]
     label_M, num_movable = units.group_U[order_M], len(order_M)
@@ -103,7 +102,12 @@ def _permuted_rates(
         yield group_rates(count_KRSGC[0], count_KRSGC[1], support_GC)
 
 
-def _check(num_replicates: int, alpha: float) -> None:
+def check_permutations(num_replicates: int, alpha: float) -> None:
+    """Refuse what no permutation test can be made of.
+
+    Raises:
+        UserError: R below 1, or alpha out of (0, 1).
+    """
     if num_replicates < 1 or not 0 < alpha < 1:
         raise UserError(
             "replicates must be at least 1 and alpha in (0, 1) "
@@ -111,7 +115,7 @@ def _check(num_replicates: int, alpha: float) -> None:
         )
 
 
-def _critical(replicate_R: np.ndarray, alpha: float) -> float:
+def critical_value(replicate_R: np.ndarray, alpha: float) -> float:
     """The smallest value whose p is at most alpha: infinite with fewer than 1/alpha - 1."""
     allowed = math.floor(alpha * (1 + len(replicate_R)) + TIE) - 1
     if allowed < 0:
@@ -156,7 +160,7 @@ def permutation_floor(
         ValueError: lengths differ, or a value is out of its range.
     """
     check_mode(mode, num_groups)
-    _check(num_replicates, alpha)
+    check_permutations(num_replicates, alpha)
     units = count_units(
         label_N, prediction_SN, group_N, patient_N, num_classes, num_groups, within
     )
@@ -164,14 +168,14 @@ def permutation_floor(
         units.hit_SUGC.sum(1), units.predicted_SUGC.sum(1), units.support_UGC.sum(0)
     )
     value = {name: float(v_S.mean()) for name, v_S in gap_values(*rate, mode).items()}
-    num_movable = int(_movable(units).sum())
+    num_movable = int(movable_units(units).sum())
     gaps = {
         name: Floor(None if math.isnan(v) else v, None, None, None, None)
         for name, v in value.items()
     }
     if num_movable:
         chunks = [
-            gap_values(*rates, mode) for rates in _permuted_rates(units, num_replicates, seed)
+            gap_values(*rates, mode) for rates in permuted_rates(units, num_replicates, seed)
         ]
         for name in GAPS:
             if gaps[name].value is None:
@@ -185,71 +189,8 @@ def permutation_floor(
                 p_value=float(
                     (1 + (replicate_R >= value[name] - TIE).sum()) / (1 + num_replicates)
                 ),
-                critical=_critical(replicate_R, alpha),
+                critical=critical_value(replicate_R, alpha),
             )
     return PermutationFloor(
         gaps, num_replicates, len(units.group_U), num_movable, int((units.group_U < 0).sum())
     )
-
-
-def smallest_detectable_gap(
-    label_N: np.ndarray,
-    prediction_SN: np.ndarray,
-    group_N: np.ndarray,
-    patient_N: np.ndarray | None,
-    *,
-    num_classes: int,
-    num_groups: int,
-    gap: str = "eopp1",
-    within: Sequence[np.ndarray] = (),
-    num_replicates: int = 2_000,
-    alpha: float = 0.05,
-    power: float = 0.8,
-    seed: int = 0,
-) -> float | None:
-    """The difference of TPR in every class that the permutation test finds with this power.
-
-    The alternative: in every class the TPR of the smallest group (of those with samples) is lower
-    by d than elsewhere, the noise of the differences is as in the permutations (which keep seeds,
-    patients and cell sizes), and FPRs are equal. The answer is the smallest d at which the
-    replicates with d taken off reach the critical value in a share of at least ``power``, to
-    1e-4. It leaves the bounds 0 and 1 of a rate out of account. Groups of the ``corrected`` mode.
-
-    Returns:
-        d in (0, 1]; None where no unit moves, no class can be compared, or 1 is not enough.
-
-    Raises:
-        UserError: another gap than ``DETECTABLE``, or R, alpha or power out of range.
-        ValueError: lengths differ, or a value is out of its range.
-    """
-    if gap not in DETECTABLE or not 0 < power < 1:
-        raise UserError(
-            f"gap must be one of {', '.join(DETECTABLE)} and power in (0, 1) "
-            f"but are {gap!r} and {power}"
-        )
-    _check(num_replicates, alpha)
-    units = count_units(
-        label_N, prediction_SN, group_N, patient_N, num_classes, num_groups, within
-    )
-    if not _movable(units).any():
-        return None
-    chunks = list(_permuted_rates(units, num_replicates, seed))
-    tpr_RSGC, fpr_RSGC = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
-    size_G = units.support_UGC.sum((0, 2))
-    smallest = int(np.where(size_G > 0, size_G, size_G.max() + 1).argmin())
-
-    def replicates(d: float) -> np.ndarray:
-        lower_G1 = d * (np.arange(num_groups) == smallest)[:, None]
-        return gap_values(tpr_RSGC - lower_G1, fpr_RSGC)[gap].mean(1)
-
-    critical = _critical(replicates(0.0), alpha)
-    low, high = 0.0, 1.0
-    if not (replicates(high) >= critical).mean() >= power:
-        return None
-    while high - low > 1e-4:
-        middle = (low + high) / 2
-        if (replicates(middle) >= critical).mean() >= power:
-            high = middle
-        else:
-            low = middle
-    return high

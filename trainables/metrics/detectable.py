@@ -1,0 +1,138 @@
+"""The smallest gap that a permutation test on this test set finds, on the gap's own scale.
+
+The alternative sought: in every class the TPR of the smallest group (of those with samples) is
+lower by d than elsewhere, and the images that it misses fall on the other classes as the errors
+of all groups do (evenly where there are none), which raises FPRs. Both make a gap: its size is the
+gap of these differences alone, without sampling noise. For ``eopp1`` that is d itself; for
+``eodd_hardt`` d with two classes, and towards d / 2 with many, where FPRs hardly move.
+
+A rate nearer to 1/2 scatters more. What p (1 - p) grows by is added to the permutations as normal
+noise, a unit counting once, so that few errors in the data do not pass for precision.
+
+Shape legend: N samples, S seeds, R replicates, G groups, C classes.
+"""
+
+import numpy as np
+
+from trainables.errors import UserError
+from trainables.metrics.floor import (
+    check_permutations,
+    critical_value,
+    movable_units,
+    permuted_rates,
+)
+from trainables.metrics.gap_statistics import Units, count_units, gap_values, group_rates
+
+DETECTABLE = ("eopp1", "eodd_hardt")
+NOISE = 0x6E6F6973
+"""The purpose in this module's stream; part of the figures, so it never changes."""
+NO_VARIANCE = 1e-12
+"""Standard deviation of permuted gaps below which they do not differ but for rounding."""
+
+
+def smallest_detectable_gap(
+    label_N: np.ndarray,
+    prediction_SN: np.ndarray,
+    group_N: np.ndarray,
+    patient_N: np.ndarray | None,
+    *,
+    num_classes: int,
+    num_groups: int,
+    gap: str = "eopp1",
+    within: tuple[np.ndarray, ...] = (),
+    num_replicates: int = 2_000,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    seed: int = 0,
+) -> float | None:
+    """The true gap that the permutation test finds with this power.
+
+    It compares with a true gap, which has no sampling noise in it, and not with an observed one,
+    which has: an observed gap may exceed it without being significant, or fall below it and be.
+    The answer is to 1e-4 in d. Groups and classes are those of the ``corrected`` mode; a gap that
+    lies in one class alone needs to be larger there. Rates may fall below 0 in the alternative.
+
+    Returns:
+        The gap, in (0, 1]; None where no unit moves, no class can be compared, the permutations
+        do not vary (no errors, or nothing but errors), or d = 1 is not enough.
+
+    Raises:
+        UserError: another gap than ``DETECTABLE``, or R, alpha or power out of range.
+        ValueError: lengths differ, or a value is out of its range.
+    """
+    if gap not in DETECTABLE or not 0 < power < 1:
+        raise UserError(
+            f"gap must be one of {', '.join(DETECTABLE)} and power in (0, 1) "
+            f"but are {gap!r} and {power}"
+        )
+    check_permutations(num_replicates, alpha)
+    prediction_SN = np.atleast_2d(prediction_SN)
+    units = count_units(
+        label_N, prediction_SN, group_N, patient_N, num_classes, num_groups, within
+    )
+    if not movable_units(units).any():
+        return None
+    chunks = list(permuted_rates(units, num_replicates, seed))
+    tpr_RSGC, fpr_RSGC = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
+    if not gap_values(tpr_RSGC, fpr_RSGC)[gap].mean(1).std() > NO_VARIANCE:
+        return None
+    spill_GCC = _spill(units, np.asarray(label_N), prediction_SN, np.asarray(group_N) >= 0)
+    size_G = units.support_UGC.sum((0, 2))
+    smallest = int(np.where(size_G > 0, size_G, size_G.max() + 1).argmin())
+    lower_G1 = (np.arange(num_groups) == smallest)[:, None].astype(float)
+    noise_RGC = np.random.default_rng(np.random.SeedSequence((seed, NOISE))).standard_normal(
+        (num_replicates, num_groups, num_classes)
+    )
+    tpr_GC, _ = group_rates(
+        units.hit_SUGC.sum(1), units.predicted_SUGC.sum(1), units.support_UGC.sum(0)
+    )
+    support_GC = units.support_UGC.sum(0)
+    hits_C = np.nan_to_num(tpr_GC.mean(0) * support_GC).sum(0)
+    pooled_C = hits_C / np.maximum(support_GC.sum(0), 1)
+    units_GC = np.maximum((units.support_UGC > 0).sum(0), 1)
+    share_C = support_GC[smallest] / np.maximum(support_GC.sum(0), 1)
+
+    def gaps(lower_RGC: np.ndarray) -> np.ndarray:
+        """Gap (R,) where TPRs fall by so much, and FPRs rise with them."""
+        rise_RGC = np.stack([lower_RGC[:, g] @ spill_GCC[g] for g in range(num_groups)], axis=1)
+        return gap_values(tpr_RSGC - lower_RGC[:, None], fpr_RSGC + rise_RGC[:, None])[gap].mean(1)
+
+    def scatter(fall_GC: np.ndarray) -> np.ndarray:
+        """Noise (R, G, C) beyond that of the permutations where the TPRs fall by so much."""
+        rate_GC = np.clip(pooled_C - fall_GC, 0, 1)
+        grown_GC = rate_GC * (1 - rate_GC) - pooled_C * (1 - pooled_C)
+        return noise_RGC * np.sqrt(np.maximum(grown_GC, 0) / units_GC)
+
+    def is_found(d: float) -> bool:
+        everywhere_GC = np.broadcast_to(d * share_C, support_GC.shape)
+        critical = critical_value(gaps(scatter(everywhere_GC)), alpha)
+        shifted_R = gaps(d * lower_G1 + scatter(d * lower_G1 * np.ones(num_classes)))
+        return bool((shifted_R >= critical).mean() >= power)
+
+    low, high = 0.0, 1.0
+    if not is_found(high):
+        return None
+    while high - low > 1e-4:
+        middle = (low + high) / 2
+        low, high = (low, middle) if is_found(middle) else (middle, high)
+    known_GC = np.where(support_GC > 0, 0.0, np.nan)
+    rise_C = spill_GCC[smallest].sum(0)
+    one = gap_values(known_GC - lower_G1, np.zeros(known_GC.shape) + lower_G1 * rise_C)[gap]
+    return float(high * one)
+
+
+def _spill(
+    units: Units, label_N: np.ndarray, prediction_SN: np.ndarray, known_N: np.ndarray
+) -> np.ndarray:
+    """What one more missed share of class c adds to the FPR of class k, (G, C, C)."""
+    support_GC = units.support_UGC.sum(0)
+    num_classes = support_GC.shape[1]
+    error_CC = np.zeros((num_classes, num_classes))
+    for prediction_N in prediction_SN:
+        np.add.at(error_CC, (label_N[known_N].astype(int), prediction_N[known_N].astype(int)), 1)
+    np.fill_diagonal(error_CC, 0)
+    none_C1 = error_CC.sum(1, keepdims=True) == 0
+    error_CC += none_C1 * (1 - np.eye(num_classes))
+    share_CC = error_CC / np.maximum(error_CC.sum(1, keepdims=True), 1)
+    negative_GC = support_GC.sum(1, keepdims=True) - support_GC
+    return support_GC[:, :, None] * share_CC / np.maximum(negative_GC, 1)[:, None, :]

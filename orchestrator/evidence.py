@@ -142,15 +142,22 @@ class Evidence:
         shape = (len(keys_AS), len(keys_AS[0]))
         value = {name: np.full(shape, np.nan) for name in example.value_AS}
         replicate = {name: np.full((num_replicates, *shape), np.nan) for name in value}
+        assert example.flat_ASK is not None
+        flat_ASK = np.zeros((*shape, example.flat_ASK.shape[-1]), dtype=bool)
         for arm, column in np.ndindex(shape):
             key = keys_AS[arm][column]
             if key is not None:
+                flat_ASK[arm, column] = np.asarray(kept[key].flat_ASK)[0, 0]
                 for name in value:
                     value[name][arm, column] = kept[key].value_AS[name][0, 0]
                     replicate[name][:, arm, column] = kept[key].replicate_RAS[name][:, 0, 0]
         present_AS = np.array([[key is not None for key in keys] for keys in keys_AS])
         return replace(
-            example, value_AS=value, replicate_RAS=replicate, present_AS=present_AS
+            example,
+            value_AS=value,
+            replicate_RAS=replicate,
+            present_AS=present_AS,
+            flat_ASK=flat_ASK,
         )
 
     def floor(self, keys_S: Sequence[str]) -> PermutationFloor:

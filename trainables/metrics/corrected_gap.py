@@ -45,10 +45,15 @@ class CorrectedGap:
 
 @dataclass(frozen=True)
 class _Cells:
-    """Rates of one kind; ``score_UGC`` is what each unit adds to the error of its rate."""
+    """Rates of one kind; ``score_UGC`` is what each unit adds to the error of its rate.
+
+    ``variance_GC`` is unbiased and 0 where all units agree; ``scatter_GC`` has there the variance
+    of the posterior by Jeffreys' prior, so that an interval does not shrink to a point.
+    """
 
     rate_GC: np.ndarray
     variance_GC: np.ndarray
+    scatter_GC: np.ndarray
     score_UGC: np.ndarray
     borrowed_GC: np.ndarray
 
@@ -87,7 +92,11 @@ def _cells(numerator_UGC: np.ndarray, denominator_UGC: np.ndarray) -> _Cells:
     clustered_GC = (score_UGC**2).sum(0) * num_GC / np.maximum(num_GC - 1, 1)
     one_C = _one_unit_variance(numerator_UGC, denominator_UGC)
     borrowed_GC = num_GC == 1
-    return _Cells(rate_GC, np.where(borrowed_GC, one_C, clustered_GC), score_UGC, borrowed_GC)
+    variance_GC = np.where(borrowed_GC, one_C, clustered_GC)
+    flat_GC = np.isin(rate_GC, (0.0, 1.0)) & (num_GC > 1)
+    jeffreys_GC = 0.5 * (num_GC + 0.5) / ((num_GC + 1) ** 2 * (num_GC + 2))
+    scatter_GC = np.where(flat_GC, jeffreys_GC, variance_GC)
+    return _Cells(rate_GC, variance_GC, scatter_GC, score_UGC, borrowed_GC)
 
 
 def _mean_square(
@@ -97,11 +106,14 @@ def _mean_square(
     delta_C = (cells.rate_GC[a] - cells.rate_GC[b])[counted_C]
     # Units with samples in both groups tie the two rates together.
     shared_C = (cells.score_UGC[:, a] * cells.score_UGC[:, b]).sum(0)
-    variance_C = (cells.variance_GC[a] + cells.variance_GC[b] - 2 * shared_C)[counted_C]
+    variance_C, scatter_C = (
+        (of_GC[a] + of_GC[b] - 2 * shared_C)[counted_C]
+        for of_GC in (cells.variance_GC, cells.scatter_GC)
+    )
     mean = float((delta_C**2 - variance_C).mean())
     # Normal delta: Var(delta ** 2) = 2 v ** 2 + 4 v true ** 2, and E[delta ** 2] = v + true ** 2.
-    null = float((2 * variance_C**2).sum())
-    spread = float((4 * variance_C * delta_C**2 - 2 * variance_C**2).sum())
+    null = float((2 * scatter_C**2).sum())
+    spread = float((4 * scatter_C * delta_C**2 - 2 * scatter_C**2).sum())
     half = NormalDist().inv_cdf((1 + confidence) / 2) * math.sqrt(max(null, spread)) / len(delta_C)
     value, low, high = (math.sqrt(max(0.0, v)) for v in (mean, mean - half, mean + half))
     return value, low, high

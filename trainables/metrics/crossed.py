@@ -74,6 +74,7 @@ def interval(
     *,
     num_patients: int,
     smallest_cell: int = MIN_IMAGES,
+    flat: str = "",
     confidence: float = CONFIDENCE,
 ) -> Interval:
     """The interval of the mean over seeds, see the module's docstring for the formulas.
@@ -83,6 +84,7 @@ def interval(
         replicate_RS: the same on resampled patients, one draw for all seeds of a row.
         num_patients: P, above 1.
         smallest_cell: images of the least cell, for ``approximate``.
+        flat: which cells have no variance under resampling, in words, for ``approximate``.
         confidence: in (0, 1).
 
     Raises:
@@ -121,6 +123,10 @@ def interval(
         notes.append(f"{num_seeds} seeds, fewer than {MIN_SEEDS}")
     if smallest_cell < MIN_IMAGES:
         notes.append(f"{smallest_cell} images in a class and group, fewer than {MIN_IMAGES}")
+    if flat:
+        notes.append(flat)
+    if variance == 0:
+        notes.append("no variance in any redraw: the interval has no width")
     return Interval(
         value=value,
         low=value - half,

@@ -15,13 +15,14 @@ Shape legend: N samples, S seeds, R replicates, G groups, C classes.
 import numpy as np
 
 from trainables.errors import UserError
+from trainables.metrics.flat_cells import error_shares
 from trainables.metrics.floor import (
     check_permutations,
     critical_value,
     movable_units,
     permuted_rates,
 )
-from trainables.metrics.gap_statistics import Units, count_units, gap_values, group_rates
+from trainables.metrics.gap_statistics import count_units, gap_values, group_rates
 
 DETECTABLE = ("eopp1", "eodd_hardt")
 NOISE = 0x6E6F6973
@@ -76,7 +77,6 @@ def smallest_detectable_gap(
     tpr_RSGC, fpr_RSGC = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
     if not gap_values(tpr_RSGC, fpr_RSGC)[gap].mean(1).std() > NO_VARIANCE:
         return None
-    spill_GCC = _spill(units, np.asarray(label_N), prediction_SN, np.asarray(group_N) >= 0)
     size_G = units.support_UGC.sum((0, 2))
     smallest = int(np.where(size_G > 0, size_G, size_G.max() + 1).argmin())
     lower_G1 = (np.arange(num_groups) == smallest)[:, None].astype(float)
@@ -87,6 +87,11 @@ def smallest_detectable_gap(
         units.hit_SUGC.sum(1), units.predicted_SUGC.sum(1), units.support_UGC.sum(0)
     )
     support_GC = units.support_UGC.sum(0)
+    known_N = np.asarray(group_N) >= 0
+    share_CC = error_shares(np.asarray(label_N)[known_N], prediction_SN[:, known_N], num_classes)
+    negative_GC = support_GC.sum(1, keepdims=True) - support_GC
+    # what one more missed share of class c adds to the FPR of class k
+    spill_GCC = support_GC[:, :, None] * share_CC / np.maximum(negative_GC, 1)[:, None, :]
     hits_C = np.nan_to_num(tpr_GC.mean(0) * support_GC).sum(0)
     pooled_C = hits_C / np.maximum(support_GC.sum(0), 1)
     units_GC = np.maximum((units.support_UGC > 0).sum(0), 1)
@@ -119,20 +124,3 @@ def smallest_detectable_gap(
     rise_C = spill_GCC[smallest].sum(0)
     one = gap_values(known_GC - lower_G1, np.zeros(known_GC.shape) + lower_G1 * rise_C)[gap]
     return float(high * one)
-
-
-def _spill(
-    units: Units, label_N: np.ndarray, prediction_SN: np.ndarray, known_N: np.ndarray
-) -> np.ndarray:
-    """What one more missed share of class c adds to the FPR of class k, (G, C, C)."""
-    support_GC = units.support_UGC.sum(0)
-    num_classes = support_GC.shape[1]
-    error_CC = np.zeros((num_classes, num_classes))
-    for prediction_N in prediction_SN:
-        np.add.at(error_CC, (label_N[known_N].astype(int), prediction_N[known_N].astype(int)), 1)
-    np.fill_diagonal(error_CC, 0)
-    none_C1 = error_CC.sum(1, keepdims=True) == 0
-    error_CC += none_C1 * (1 - np.eye(num_classes))
-    share_CC = error_CC / np.maximum(error_CC.sum(1, keepdims=True), 1)
-    negative_GC = support_GC.sum(1, keepdims=True) - support_GC
-    return support_GC[:, :, None] * share_CC / np.maximum(negative_GC, 1)[:, None, :]

@@ -30,6 +30,7 @@ class Figure:
         num_patients: P.
         smallest_cell: images of the least class and group.
         reason_A: why a row's figure has no interval although it has a value; None: it has one.
+        flat_A: which cells have no variance under resampling, in words; (): none in any row.
     """
 
     value_AS: np.ndarray
@@ -38,6 +39,7 @@ class Figure:
     num_patients: int
     smallest_cell: int
     reason_A: tuple[str | None, ...]
+    flat_A: tuple[str, ...] = ()
 
     @property
     def num_seeds_A(self) -> np.ndarray:
@@ -54,6 +56,7 @@ class Figure:
             self.replicate_RAS[:, row][:, present_S],
             num_patients=self.num_patients,
             smallest_cell=self.smallest_cell,
+            flat=self.flat_A[row] if self.flat_A else "",
             confidence=confidence,
         )
 
@@ -77,6 +80,18 @@ def metric_figure(replicates: Replicates, name: str) -> Figure:
         replicates.num_patients,
         replicates.smallest_cell,
         (None,) * len(value_AS),
+        _flat(replicates),
+    )
+
+
+def _flat(replicates: Replicates) -> tuple[str, ...]:
+    """Words for the cells of each arm that have no variance; empty: there is none."""
+    if replicates.flat_ASK is None:
+        return ()
+    present_AS1, num_cells = replicates.present[..., None], replicates.flat_ASK.shape[-1]
+    return tuple(
+        f"all or no images hit in {num} of {num_cells} classes and groups" if num else ""
+        for num in (replicates.flat_ASK | ~present_AS1).all(1).sum(1).tolist()
     )
 
 
@@ -98,6 +113,7 @@ def worst_group_figure(replicates: Replicates) -> Figure:
         replicates.num_patients,
         replicates.smallest_cell,
         (None,) * len(worst_A),
+        _flat(replicates),
     )
 
 
@@ -111,6 +127,7 @@ def contrast_figure(figure: Figure, pairs: Sequence[tuple[int, int]]) -> Figure:
         figure.num_patients,
         figure.smallest_cell,
         tuple(figure.reason_A[a] or figure.reason_A[b] for a, b in pairs),
+        tuple(figure.flat_A[a] or figure.flat_A[b] for a, b in pairs) if figure.flat_A else (),
     )
 
 
@@ -183,6 +200,7 @@ def fate_figure(
         replicates.num_patients,
         replicates.smallest_cell,
         tuple(reasons),
+        _flat(replicates),
     )
 
 

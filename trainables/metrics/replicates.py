@@ -12,7 +12,11 @@ uncertainty of that probability and has a third of it, 1/18. (Simulated coverage
 of F1 and eodd_hardt, 5 seeds, 1 to 12 patients a cell: .84 and .87 without a draw, .88 and .95
 from the posterior, .96 and .99 so.) The draw is shared by arms and seeds.
 Where h is between 0 and 1 (several images of the one patient) the two draws are mixed, h to 1 - h.
-Cells of several patients that were all hit have no variance either; nothing is drawn for them.
+
+A cell of n > 1 patients that were all hit (or all missed) has no variance either. There the share
+of errors (or hits) is drawn from Beta(1/2, n + 1/2), the posterior by Jeffreys' prior, whose
+standard deviation near .7 / n is that of a rate which the cell would show as 0. Missed images fall
+on the other classes as the errors of that arm and seed do (benchmarks/coverage.py: "near 1").
 
 Shape legend: A arms, S seeds, N images, P patients, R replicates (of a chunk), K cells of one
 patient.
@@ -28,7 +32,7 @@ import numpy as np
 from trainables.metrics.weighted import metrics_of_weights, prepare
 
 # Names of the random streams: a generator is a function of (seed, purpose).
-_PATIENTS, _ONE_PATIENT_CELLS = 1, 2
+_PATIENTS, _ONE_PATIENT_CELLS, _FLAT_CELLS = 1, 2, 6
 # Elements of the largest array of a chunk: 16 MB in float64.
 _CHUNK_ELEMENTS = 2_000_000
 
@@ -39,6 +43,7 @@ class Replicates:
 
     ``smallest_cell`` is the least number of images in a class and group that occurs.
     ``present_AS``: which seeds each arm has, None: all have all.
+    ``flat_ASK``: which classes and groups have all or no images hit; None: not known.
     """
 
     value_AS: Mapping[str, np.ndarray]
@@ -46,6 +51,7 @@ class Replicates:
     num_patients: int
     smallest_cell: int
     present_AS: np.ndarray | None = None
+    flat_ASK: np.ndarray | None = None
 
     @property
     def present(self) -> np.ndarray:
@@ -70,6 +76,12 @@ def draw_one_patient_cells(num_cells: int, num: int, rng: np.random.Generator) -
     )
     total_RK = low_RK + middle_RK + high_RK
     return np.stack([(low_RK / total_RK).T, ((low_RK + middle_RK) / total_RK).T])
+
+
+def draw_flat_cells(patients_GC: np.ndarray, num: int, rng: np.random.Generator) -> np.ndarray:
+    """Beta(1/2, n + 1/2) for a cell of n patients, (G, C, R)."""
+    drawn_RGC = rng.beta(0.5, patients_GC + 0.5, size=(num, *patients_GC.shape))
+    return np.moveaxis(drawn_RGC, 0, -1)
 
 
 def replicate_metrics(
@@ -114,18 +126,24 @@ def replicate_metrics(
     chunk = chunk or max(1, _CHUNK_ELEMENTS // largest)
     patient_rng = np.random.default_rng([seed, _PATIENTS])
     cell_rng = np.random.default_rng([seed, _ONE_PATIENT_CELLS])
+    flat_rng = np.random.default_rng([seed, _FLAT_CELLS])
     parts = []
     for start in range(0, num_replicates, chunk):
         num = min(chunk, num_replicates - start)
         weight_PR = draw_patients(images.num_patients, num, patient_rng)
         draw_2KR = draw_one_patient_cells(len(images.one_patient_K), num, cell_rng)
-        parts.append(metrics_of_weights(images, weight_PR, draw_2KR))
+        error_GCR = draw_flat_cells(images.patients_GC, num, flat_rng)
+        parts.append(metrics_of_weights(images, weight_PR, draw_2KR, error_GCR))
     original = metrics_of_weights(images, np.ones((images.num_patients, 1)))
     replicate = np.concatenate(parts, axis=1)
+    flat_ASK = np.zeros((*images.present_AS.shape, int((images.patients_GC > 0).sum())), bool)
+    for arm, column in np.argwhere(images.present_AS):
+        flat_ASK[arm, column] = images.flat(arm, column)
     return Replicates(
         value_AS={name: original[i, 0] for i, name in enumerate(images.names)},
         replicate_RAS={name: replicate[i] for i, name in enumerate(images.names)},
         num_patients=images.num_patients,
         smallest_cell=images.smallest_cell,
         present_AS=images.present_AS,
+        flat_ASK=flat_ASK,
     )

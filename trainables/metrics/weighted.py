@@ -19,6 +19,7 @@ import numpy as np
 
 from trainables.metrics.confusion import confusion_counts
 from trainables.metrics.fairness import GAPS
+from trainables.metrics.flat_cells import error_shares, flat_cells, with_errors
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -42,12 +43,25 @@ class Images:
     num_patients: int
     one_patient_K: np.ndarray
     groups: tuple[int, ...]
+    patients_GC: np.ndarray
 
     @property
     def names(self) -> tuple[str, ...]:
         """Of all metrics: ``METRICS``, ``FURTHER``, and each score of each assessed group."""
         own = (f"{score}_of_{group}" for group in self.groups for score in SCORES)
         return (*METRICS, *FURTHER, *own)
+
+    def flat(self, arm: int, seed: int) -> np.ndarray:
+        """Of the cells with images (K,), those of which all or none are hit."""
+        size_K = np.bincount(self.cell_N)
+        hits_K = np.bincount(self.cell_N[self.hit_ASN[arm, seed]], minlength=len(size_K))
+        return ((hits_K == 0) | (hits_K == size_K))[size_K > 0]
+
+    def error_shares(self, arm: int, seed: int) -> np.ndarray:
+        """See ``error_shares``: of one arm and seed."""
+        num_classes = self.shape_GC[1]
+        predicted_1N = self.predicted_cell_ASN[arm, seed][None] % num_classes
+        return error_shares(self.cell_N % num_classes, predicted_1N, num_classes)
 
     @property
     def smallest_cell(self) -> int:
@@ -100,16 +114,19 @@ def prepare(
     cell_N = group_N * num_classes + label_N
     pairs = np.unique(np.stack([cell_N, patient_N]), axis=1)
     cells, patients_of_cell = np.unique(pairs[0], return_counts=True)
+    shape_GC = (len(assessed), num_classes)
+    patients_GC = np.bincount(pairs[0], minlength=shape_GC[0] * shape_GC[1]).reshape(shape_GC)
     return Images(
         cell_N=cell_N,
         patient_N=patient_N,
         predicted_cell_ASN=group_N * num_classes + prediction_ASN,
         hit_ASN=prediction_ASN == label_N,
         present_AS=present_AS,
-        shape_GC=(len(assessed), num_classes),
+        shape_GC=shape_GC,
         num_patients=int(patient_N.max()) + 1,
         one_patient_K=cells[patients_of_cell == 1],
         groups=tuple(assessed.tolist()),
+        patients_GC=patients_GC,
     )
 
 
@@ -147,6 +164,7 @@ def _terms(
     seed: int,
     original: _Terms | None,
     draw_2KR: np.ndarray | None,
+    error_GCR: np.ndarray | None,
 ) -> _Terms:
     num_groups, num_classes = images.shape_GC
     num_cells = num_groups * num_classes
@@ -171,6 +189,12 @@ def _terms(
         support = support.copy()
         support[cells] = np.bincount(images.cell_N, minlength=num_cells)[cells, None]
         hit[cells] = support[cells] * tpr[cells]
+    if error_GCR is not None and original is not None:
+        flat = flat_cells(original.tpr[:, 0], images.patients_GC)
+        share_CC = images.error_shares(arm, seed)
+        hit, false = with_errors(share_CC, flat, original.tpr, support, hit, false, error_GCR)
+        tpr[flat] = _ratio(hit, support, original.tpr)[flat]
+        fpr = _ratio(false, negative, original.fpr)
     size = support + hit + false
     nothing = np.zeros((num_cells, 1))
     f1 = _ratio(2 * hit, size, original.f1 if original else nothing)
@@ -212,7 +236,10 @@ def _metrics(term: _Terms, original: _Terms, shape_GC: tuple[int, int]) -> list[
 
 
 def metrics_of_weights(
-    images: Images, weight_PR: np.ndarray, draw_2KR: np.ndarray | None = None
+    images: Images,
+    weight_PR: np.ndarray,
+    draw_2KR: np.ndarray | None = None,
+    error_GCR: np.ndarray | None = None,
 ) -> np.ndarray:
     """Every metric with patients weighted, (len(images.names), R, A, S); all weights 1: the
     original.
@@ -223,14 +250,16 @@ def metrics_of_weights(
         images: of ``prepare``.
         weight_PR: how often each patient counts in each replicate.
         draw_2KR: hit rates of the cells of one patient, were it missed (0) or hit (1).
+        error_GCR: how far the hit rate of a cell of several patients lies from 0 or 1, were they
+            all missed or all hit.
     """
     result = np.full((len(images.names), weight_PR.shape[1], *images.present_AS.shape), np.nan)
     ones_P1 = np.ones((images.num_patients, 1))
     counts = _patients_by_cell(images.cell_N, images.patient_N, images)
     support, once = ((counts @ weight).astype(float) for weight in (weight_PR, ones_P1))
     for arm, seed in np.argwhere(images.present_AS):
-        original = _terms(images, ones_P1, once, arm, seed, None, None)
-        term = _terms(images, weight_PR, support, arm, seed, original, draw_2KR)
+        original = _terms(images, ones_P1, once, arm, seed, None, None, None)
+        term = _terms(images, weight_PR, support, arm, seed, original, draw_2KR, error_GCR)
         for i, value_R in enumerate(_metrics(term, original, images.shape_GC)):
             result[i, :, arm, seed] = value_R
     return result

@@ -14,6 +14,7 @@ from orchestrator.history import hypervolume_history
 from orchestrator.judge import judge_folder
 from orchestrator.judgement import Judgement
 from orchestrator.records import read_events
+from trainables.metrics.verdict import metric_name
 
 Records = Mapping[str, Mapping[str, Any]]
 
@@ -65,6 +66,11 @@ def _with_fresh(selection: Judgement, folder: Path, front: Front, records: Recor
         "membership, expected optimism and the history of the hypervolume are those of the "
         "selection, before the fresh seeds"
     ]
+    if selection.contrasted != fresh.contrasted and selection.contrasted:
+        notes.append(
+            "differences from controls of configurations that are no members are those of "
+            f"{metric_name(selection.contrasted)}, on the seeds of the selection"
+        )
     return replace(
         selection,
         points=points,

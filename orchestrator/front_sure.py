@@ -8,7 +8,7 @@ from orchestrator.front import Front, Member
 from orchestrator.judged_columns import CONTROLS, columns_of
 from orchestrator.judgement import Judgement
 from orchestrator.pages.document import Cell, table
-from trainables.metrics.verdict import PLAIN_NAMES
+from trainables.metrics.verdict import PLAIN_NAMES, metric_name
 
 GAP_NAMES = {
     "eodd_hardt": "Eodd, Hardt",
@@ -16,6 +16,7 @@ GAP_NAMES = {
     "eopp1": "Eopp1",
     "eopp0": "Eopp0",
 }
+"""For columns; sentences have those of ``trainables.metrics.verdict``."""
 
 
 def gap_of(front: Front) -> str:
@@ -53,9 +54,7 @@ def sure_table(front: Front, judgement: Judgement) -> str:
         ]
         for index, member in enumerate(front.members)
     ]
-    what = (
-        "gap" if judgement.contrasted and not judgement.contrasted.startswith("fate") else "FATE"
-    )
+    what = metric_name(judgement.contrasted) if judgement.contrasted else "nothing"
     caption = (
         "Redraws are joint ones of seeds and patients, with the decision by the indifference "
         "zone. Floor: the gap that a classifier with equal per-class rates would show on these "
@@ -63,7 +62,7 @@ def sure_table(front: Front, judgement: Judgement) -> str:
         "classes with the variance of the rates taken off. Smallest detectable: the "
         "gap of the true rates, on the same scale and without sampling noise, that this test set "
         "would find with 80 % power if the TPR differed by as much in every class. "
-        f"Against the controls: the paired difference of the {what}, all of them tested together "
+        f"Against the controls: the paired difference of {what}, all of them tested together "
         "(max-T)."
     )
     return table(caption, heads, rows, "How sure the members are")

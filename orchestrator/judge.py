@@ -18,11 +18,13 @@ import numpy as np
 from orchestrator.aggregate import GAPS, Aggregate
 from orchestrator.arms import Arms, arms_of, barred_draws, objective_draws
 from orchestrator.constraints import is_feasible
+from orchestrator.contrasts import contrasted_figure, contrasts_notes, contrasts_of
 from orchestrator.evidence import REPLICATES, Evidence, open_evidence
 from orchestrator.judgement import FATES, FIGURES, Beside, Judged, Judgement
 from orchestrator.manifest import read_manifest
 from orchestrator.merge_nodes import open_store
 from orchestrator.objectives import maximised
+from orchestrator.optimism import expected_optimism
 from orchestrator.pareto import hypervolume
 from trainables.errors import UserError
 from trainables.metrics.crossed import MIN_SEEDS, Interval
@@ -41,9 +43,9 @@ from trainables.metrics.membership import (
     memberships,
     zone_of,
 )
-from trainables.metrics.multiplicity import Contrast, max_t, smallest_sign_flip_p
+from trainables.metrics.multiplicity import Contrast, smallest_sign_flip_p
 from trainables.metrics.replicates import Replicates
-from trainables.metrics.verdict import Verdict, verdict
+from trainables.metrics.verdict import Verdict
 
 Records = Mapping[str, Mapping[str, Any]]
 
@@ -176,19 +178,18 @@ class _Judging:
         reference_point: Sequence[float],
         problems: tuple[str, ...],
     ) -> Judgement:
-        contrasted = self._contrasted(objectives)
-        contrasts = self._contrasts(contrasted)
+        contrasted = contrasted_figure(objectives, self.is_determined)
+        contrasts = (
+            contrasts_of(
+                self.points, self.arms, self.records, contrasted, self.figures[contrasted]
+            )
+            if contrasted
+            else {}
+        )
         draws = objective_draws(self.competing, self.arms, self.figures, objectives)
         places: dict[str, Membership] = {}
         volume, optimism = None, {}
-        notes = [
-            f"differences from controls are those of {contrasted}, all of them tested together"
-        ]
-        if contrasted in GAPS:
-            notes.append(
-                "FATE is not determined: the interval of the reference's gap reaches what a "
-                "classifier with equal per-class rates would show; changes of the gap stand beside"
-            )
+        notes = contrasts_notes(contrasted, objectives)
         num_seeds_A = [len(point.seeds) for point in self.competing]
         num_seeds = min(num_seeds_A, default=len(self.arms.seeds))
         if num_seeds < MIN_SEEDS:
@@ -295,52 +296,3 @@ class _Judging:
             places.get(point.configuration),
             contrasts.get(point.configuration, {}),
         )
-
-    def _contrasted(self, objectives: Sequence[str]) -> str:
-        """The first objective; its gap where the FATE is not determined; known before any arm is
-        looked at, for it depends on the reference alone.
-        """
-        first = next((name for name in objectives if name in FIGURES), FATES[-1])
-        if first not in FATES:
-            return first
-        return first if self.is_determined[first] else first.removeprefix("fate_")
-
-    def _contrasts(self, name: str) -> dict[str, dict[str, tuple[Contrast, Verdict]]]:
-        """Configuration -> control -> difference and verdict; every pair is tested together."""
-        pairs = [
-            (point.configuration, control, self.row[point.configuration], other)
-            for point in self.points
-            for control, other in self._controls(point).items()
-        ]
-        tested = max_t(self.figures[name], [pair[2:] for pair in pairs]) if pairs else ()
-        found: dict[str, dict[str, tuple[Contrast, Verdict]]] = {}
-        for (configuration, control, *_), contrast in zip(pairs, tested, strict=True):
-            told = verdict(contrast.simultaneous, control, higher_is_better=name not in GAPS)
-            found.setdefault(configuration, {})[control] = (contrast, told)
-        return found
-
-    def _controls(self, point: Aggregate) -> dict[str, int]:
-        """Control -> its arm, where it ran with the same seeds."""
-        named = self.records[point.keys[0]]["compares_with"]
-        found = {}
-        for control in named:
-            keys = tuple(self.records[key]["compares_with"].get(control, "") for key in point.keys)
-            row = self.arms.holding(keys)
-            if control not in ("reference", "own") and row is not None:
-                found[control] = row
-        return found
-
-
-def expected_optimism(value_A: np.ndarray, draw_RA: np.ndarray) -> float:
-    """How far the largest of several noisy figures is expected to lie above its own truth.
-
-    The point values stand for the truth and the draws for what might have been seen: the mean over
-    draws of (draw - value) of the arm that is largest in the draw. 0 with one arm.
-    """
-    defined_A = ~(np.isnan(value_A) | np.isnan(draw_RA).any(0))
-    if not defined_A.any():
-        return math.nan
-    value_A, draw_RA = value_A[defined_A], draw_RA[:, defined_A]
-    centred_RA = draw_RA - draw_RA.mean(0) + value_A
-    best_R = centred_RA.argmax(1)
-    return float((centred_RA.max(1) - value_A[best_R]).mean())

@@ -8,16 +8,19 @@ import pytest
 from mlflow import MlflowClient
 from tiny_sweep import copy_sweep, run_tiny
 
+from orchestrator.contrasts import contrasted_figure, contrasts_notes
 from orchestrator.evidence import open_evidence
 from orchestrator.front import build_front
 from orchestrator.front_files import render, write_front
 from orchestrator.front_judged import judge_front
 from orchestrator.history import MAX_POINTS, hypervolume_history
-from orchestrator.judge import expected_optimism, judge, num_replicates
+from orchestrator.judge import judge, num_replicates
 from orchestrator.manifest import read_manifest
+from orchestrator.optimism import expected_optimism
 from orchestrator.records import load_records, read_events
 from orchestrator.tracked_pass import Pass
 from orchestrator.tracked_runs import KEY
+from trainables.metrics.verdict import metric_name
 from trainables.store import Store
 
 OBJECTIVES = ("fate_eodd_hardt", "f1")
@@ -77,8 +80,25 @@ def test_contrasts_are_paired_differences_from_the_arms_own_controls(judged):
             assert contrast.simultaneous.low <= contrast.plain.low
             assert contrast.adjusted_p_value >= contrast.p_value
             assert {"none": "fine-tuning alone", "random": "random channels"}[control] in told.text
+            assert metric_name(name) in told.text
     assert all(not judgement.points[p.configuration].contrasts
                for p in points(front) if p.trial["role"] != "treatment")  # fmt: skip
+
+
+def test_what_is_contrasted_is_the_sweeps_own_objective():
+    determined = {"fate_eopp1": True, "fate_eopp0": False}
+    for objectives, name in (
+        (["fate_eopp1", "f1"], "fate_eopp1"),
+        (["fate_eopp0", "f1"], "eopp0"),
+        (["params", "f1_worst_group"], "f1_worst_group"),
+        (["gap_debiased", "auroc"], "eodd_hardt"),
+        (["auroc", "params"], None),
+    ):
+        assert contrasted_figure(objectives, determined) == name
+        told = " ".join(contrasts_notes(name, objectives))
+        assert ("no differences" in told) if name is None else (metric_name(name) in told)
+    assert "not determined" in contrasts_notes("eopp0", ["fate_eopp0"])[1]
+    assert "gap_debiased" in contrasts_notes("eodd_hardt", ["gap_debiased", "auroc"])[0]
 
 
 def test_the_files_hold_the_judgement(judged, tmp_path):

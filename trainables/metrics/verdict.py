@@ -12,6 +12,20 @@ Kind = Literal["better", "worse", "not distinguishable", "not determined"]
 
 PLAIN_NAMES = {"none": "fine-tuning alone", "random": "random channels"}
 """Of the control arms; another control is called by its own name."""
+GAP_NAMES = {
+    "eodd_hardt": "Eodd (Hardt)",
+    "eodd": "Eodd (signed)",
+    "eopp1": "Eopp1",
+    "eopp0": "Eopp0",
+}
+
+
+def metric_name(name: str) -> str:
+    """A figure as sentences call it: ``fate_eopp1`` is ``FATE, Eopp1``."""
+    if name.startswith("fate_"):
+        return f"FATE, {GAP_NAMES[name.removeprefix('fate_')]}"
+    further = {"f1": "F1", "f1_worst_group": "F1 of the worst group"}
+    return (GAP_NAMES | further).get(name, name)
 
 
 @dataclass(frozen=True)
@@ -23,8 +37,10 @@ class Verdict:
     approximate: tuple[str, ...] = ()
 
 
-def verdict(difference: Interval, control: str, *, higher_is_better: bool = True) -> Verdict:
-    """What the interval of ``arm - control`` says.
+def verdict(
+    difference: Interval, control: str, metric: str, *, higher_is_better: bool = True
+) -> Verdict:
+    """What the interval of ``arm - control`` says, with the metric that it is of.
 
     ``better`` and ``worse`` give the size of the advantage or of the disadvantage, which is
     positive whatever the direction of the metric; ``not distinguishable`` gives the difference as
@@ -34,6 +50,7 @@ def verdict(difference: Interval, control: str, *, higher_is_better: bool = True
     Args:
         difference: of ``arm`` less ``control``; the simultaneous one where several are judged.
         control: its name, such as ``none`` or ``random``.
+        metric: the figure, such as ``fate_eodd_hardt``; see ``metric_name``.
         higher_is_better: of the metric; False for gaps.
     """
     name = PLAIN_NAMES.get(control, control)
@@ -43,16 +60,16 @@ def verdict(difference: Interval, control: str, *, higher_is_better: bool = True
         reason = "1 seed does not say how much training varies"
     if reason or value is None or low is None or high is None:
         reason = reason.removeprefix("not determined: ") or "it has no interval"
-        return Verdict("not determined", f"not determined: {reason}", difference.approximate)
+        text = f"not determined ({metric_name(metric)}): {reason}"
+        return Verdict("not determined", text, difference.approximate)
     if low <= 0 <= high:
         direction = "" if higher_is_better else ", lower is better"
-        text = (
-            f"not distinguishable from {name} (difference {_figures(value, low, high)}{direction})"
-        )
+        numbers = f"difference {_figures(value, low, high)}{direction}"
+        text = f"not distinguishable from {name} in {metric_name(metric)} ({numbers})"
         return Verdict("not distinguishable", text, difference.approximate)
     size, near, far = (value, low, high) if low > 0 else (-value, -high, -low)
     kind: Kind = "better" if (low > 0) == higher_is_better else "worse"
-    text = f"{kind} than {name} by {_figures(size, near, far)}"
+    text = f"{kind} than {name} by {_figures(size, near, far)} in {metric_name(metric)}"
     return Verdict(kind, text, difference.approximate)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.constraints import f1_loss
-from trainables.metrics.fate import fate, undefined_reason
+from trainables.metrics.fate import fate, levelling_tag, undefined_reason
 
 GAPS = ("eopp0", "eopp1", "eodd", "eodd_hardt")
 
@@ -28,6 +28,7 @@ class Aggregate:
     per_seed: dict[str, tuple[float | None, ...]]
     undefined: dict[str, str]
     tags: tuple[str, ...]
+    tag: str = "not assessed"  # of the means; ``tags`` has one a seed
 
     def objectives(self, names: tuple[str, ...]) -> tuple[float | None, ...]:
         """Values of the named objectives."""
@@ -93,6 +94,10 @@ def _aggregate(
         per_seed=per_seed,
         undefined=undefined,
         tags=tuple((record["fate"] or {}).get("tag", "not assessed") for record in members),
+        tag=levelling_tag(
+            *({group: {"f1": value} for group, value in f1.items()}
+              for f1 in (group_f1, reference_f1))
+        ),
     )
 
 

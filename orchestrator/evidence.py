@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 REPLICATES = 2_000
 """Of patients, and of permutations: the ends of a 95 % interval move by about 2 % of its width."""
+MAX_CELLS = 2_000_000
+"""Configurations x seeds x replicates of one metric: 16 MB in float64, five of them."""
+MIN_REPLICATES = 300
 DETECTABLE_REPLICATES = 500
 """A smallest detectable gap is found by bisection, each step over all of them."""
 
@@ -223,3 +226,8 @@ def open_evidence(
         UserError: the folder does not say whose the predictions are.
     """
     return Evidence(store, read_images(folder, manifest, split), records, split)
+
+
+def num_replicates(num_arms: int, num_seeds: int) -> int:
+    """As many as memory allows, at most ``REPLICATES``."""
+    return max(MIN_REPLICATES, min(REPLICATES, MAX_CELLS // max(1, num_arms * num_seeds)))

@@ -20,6 +20,7 @@ from orchestrator.front_files import all_notes, write_front
 from orchestrator.front_judged import judge_front
 from orchestrator.front_page import Page, front_page
 from orchestrator.front_static import latex_table, write_pictures
+from orchestrator.headline import headline
 from orchestrator.judge import judge_folder
 from orchestrator.judged_columns import opened_columns_of
 from orchestrator.judgement import FATES, Judgement
@@ -116,6 +117,7 @@ def export_sweep(
         "files": [str(to / name) for name in FILES],
         "objectives": list(front.objectives),
         "reference_point": list(front.reference_point),
+        "headline": headline(front),
         "hypervolume": front.hypervolume,
         "members": json.loads((to / "front.json").read_text())["members"],
         "models": models,
@@ -275,6 +277,7 @@ def render_export(document: dict[str, Any]) -> str:
     """The result for people."""
     test = document["test"]
     lines = [
+        *([document["headline"]] if "confirmed" in document["headline"] else []),
         f"{len(document['members'])} on the front of "
         f"{' and '.join(document['objectives'])}, "
         f"hypervolume {document['hypervolume']:.4f}",

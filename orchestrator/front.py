@@ -17,6 +17,17 @@ import numpy as np
 
 from orchestrator.aggregate import Aggregate, aggregate
 from orchestrator.constraints import is_feasible
+from orchestrator.front_points import (
+    DIFFERENT_SEEDS,
+    MIN_SEEDS,
+    Member,
+    each_trial,
+    front_notes,
+    incomplete_points,
+    member_of,
+    member_order,
+    undefined_point,
+)
 from orchestrator.objectives import OBJECTIVES, maximised
 from orchestrator.pareto import hypervolume, knee, pareto_mask
 from search_spaces.sweep_spec import CONFIRMATION, SweepSpec
@@ -26,22 +37,6 @@ Records = Mapping[str, Mapping[str, Any]]
 
 REFERENCE_POINT = {name: one.reference for name, one in OBJECTIVES.items()}
 """Where the hypervolume starts; a point that is not above it in every objective adds nothing."""
-
-DIFFERENT_SEEDS = "members have different seeds: paired are those that two have in common"
-
-MIN_SEEDS = 3
-"""A configuration with fewer seeds is not publishable."""
-
-@dataclass(frozen=True)
-class Member:
-    """One point with all its objectives defined: a configuration, or at trial level one of its
-    seeds.
-    """
-
-    aggregate: Aggregate
-    values: tuple[float, ...]
-    num_params: int | None
-    flops: int | None
 
 
 @dataclass(frozen=True)
@@ -64,6 +59,13 @@ class Front:
     raced_from: tuple[int, ...] | None = None
     selected: Mapping[str, Member] = field(default_factory=dict)
     """Of a confirmed front: configuration key -> the member as the selection's seeds show it."""
+    selection_hypervolume: float | None = None
+    """Of a confirmed front: what the selection's seeds showed."""
+
+    @property
+    def violating(self) -> tuple[Member, ...]:
+        """Members of a confirmed front that lose more F1 on the fresh seeds than is allowed."""
+        return tuple(m for m in self.members if not self.is_feasible(m.aggregate))
 
     def is_feasible(self, point: Aggregate) -> bool:
         """Whether a configuration may be a member: no group loses more F1 than allowed."""
@@ -108,7 +110,7 @@ def build_front(
     if level == "configuration":
         records = {k: r for k, r in given.items() if r["trial"]["seed"] < CONFIRMATION}
     if level == "trial":
-        complete, most = _each_trial(records), 1
+        complete, most = each_trial(records), 1
     else:
         every = list(aggregate(records).values())
         seeds = common_seeds(every) if raced_from is None else frozenset(raced_from)
@@ -118,15 +120,15 @@ def build_front(
         points, most = list(aggregate(compared).values()), len(seeds)
         complete = [point for point in points if seeds <= set(point.seeds)]
         whole = {point.configuration for point in complete}
-        incomplete = _incomplete(compared, points, most, whole)
+        incomplete = incomplete_points(compared, points, most, whole)
     candidates, undefined = [], []
     for point in complete:
-        member = _member(point, objectives, records)
+        member = member_of(point, objectives, records)
         if member is None:
-            undefined.append(_undefined(point, objectives, records))
+            undefined.append(undefined_point(point, objectives, records))
         else:
             candidates.append(member)
-    candidates.sort(key=lambda member: _order(member, objectives))
+    candidates.sort(key=lambda member: member_order(member, objectives))
     values_NK = np.array([m.values for m in candidates], dtype=float).reshape(-1, len(objectives))
     start_K = _reference_point(values_NK, objectives)
     values_NK = maximised(values_NK, objectives)
@@ -136,7 +138,7 @@ def build_front(
     num_infeasible = len(on_N) - int(on_N.sum())
     on_N[on_N] = pareto_mask(values_NK[on_N])
     members = tuple(m for m, on in zip(candidates, on_N, strict=True) if on)
-    notes = _notes(members, level, most, len(incomplete), undefined)
+    notes = front_notes(members, level, most, len(incomplete), undefined)
     if num_infeasible:
         lose = "loses" if num_infeasible == 1 else "lose"
         notes.append(
@@ -202,12 +204,12 @@ def _confirmed(front: Front, records: Records, wanted: int) -> Front:
         note = "not confirmed: the members have no fresh seed in common yet"
         return replace(front, notes=(*front.notes, note))
     found = aggregate({k: r for k, r in fresh.items() if r["trial"]["seed"] in common})
-    members = [_member(found[name], front.objectives, records) for name in names]
+    members = [member_of(found[name], front.objectives, records) for name in names]
     if any(member is None for member in members):
         note = "not confirmed: an objective is undefined on the fresh seeds"
         return replace(front, notes=(*front.notes, note))
     confirmed = [member for member in members if member is not None]
-    confirmed.sort(key=lambda member: _order(member, front.objectives))
+    confirmed.sort(key=lambda member: member_order(member, front.objectives))
     values_NK = maximised(np.array([m.values for m in confirmed]), front.objectives)
     point_K = maximised(np.asarray(front.reference_point), front.objectives)
     keeps_N = np.array([front.is_feasible(member.aggregate) for member in confirmed])
@@ -237,6 +239,7 @@ def _confirmed(front: Front, records: Records, wanted: int) -> Front:
         hypervolume=hypervolume(values_NK[keeps_N], point_K),
         notes=(*(note for note in front.notes if note != DIFFERENT_SEEDS), *notes),
         selected={member.aggregate.configuration: member for member in front.members},
+        selection_hypervolume=front.hypervolume,
     )
 
 
@@ -283,117 +286,3 @@ def common_seeds(points: Sequence[Aggregate]) -> frozenset[int]:
         key=lambda s: (sum(s <= set(p.seeds) for p in points), len(s), sorted(s)),
         default=frozenset(),
     )
-
-
-def _order(member: Member, objectives: Sequence[str]) -> tuple[Any, ...]:
-    point = member.aggregate
-    return (
-        *(-maximised(np.array(member.values), objectives)).tolist(),
-        str(point.trial["label"]),
-        point.configuration,
-        point.seeds,
-    )
-
-
-def _each_trial(records: Records) -> list[Aggregate]:
-    """Every done record with a done reference as the aggregate of itself alone."""
-    points = []
-    for key, record in records.items():
-        reference = record["compares_with"].get("reference", key)
-        alone = {k: records[k] for k in dict.fromkeys((key, reference)) if k in records}
-        points += [point for point in aggregate(alone).values() if key in point.keys]
-    return points
-
-
-def _incomplete(
-    records: Records, points: list[Aggregate], most: int, whole: Collection[str]
-) -> list[dict[str, Any]]:
-    """Configurations with fewer seeds than the one with most, and what the others wait for."""
-    num_done = {point.configuration: len(point.seeds) for point in points}
-    waiting: dict[str, list[Mapping[str, Any]]] = {}
-    for record in records.values():
-        waiting.setdefault(record["trial"]["configuration"], []).append(record)
-    listed = []
-    for name, found in waiting.items():
-        if name in whole and most:
-            continue
-        states = [
-            f"seed {r['trial']['seed']} {r['status']}" for r in found if r["status"] != "done"
-        ]
-        if not states and num_done.get(name, 0) < len(found):
-            states = ["the reference of a seed is not done"]
-        trial = found[0]["trial"]
-        listed.append(
-            {
-                "configuration": trial["label"],
-                "configuration_key": name,
-                "role": trial["role"],
-                "num_seeds": num_done.get(name, 0),
-                "num_seeds_needed": most,
-                "reason": "; ".join(states) or "not every seed has run",
-            }
-        )
-    return listed
-
-
-def _member(point: Aggregate, objectives: Sequence[str], records: Records) -> Member | None:
-    """None where an objective is undefined."""
-    values = [value for value in point.objectives(tuple(objectives)) if value is not None]
-    if len(values) < len(objectives):
-        return None
-    results = [records[key]["result"]["model"] for key in point.keys]
-    sizes = (_mean_of(results, name) for name in ("num_params", "flops"))
-    return Member(point, tuple(map(float, values)), *sizes)
-
-
-def _undefined(point: Aggregate, objectives: Sequence[str], records: Records) -> dict[str, Any]:
-    values = zip(objectives, point.objectives(tuple(objectives)), strict=True)
-    missing = [name for name, value in values if value is None]
-    validations = [records[key]["result"]["metrics"]["validation"] for key in point.keys]
-    reasons = {}
-    for name in missing:
-        own = next((v["undefined"][name] for v in validations if name in v["undefined"]), None)
-        reasons[name] = point.undefined.get(name) or own or "undefined"
-    return {
-        "configuration": point.trial["label"],
-        "configuration_key": point.configuration,
-        "role": point.trial["role"],
-        "num_seeds": len(point.seeds),
-        "keys": " ".join(point.keys),
-        "reasons": reasons,
-    }
-
-
-def _mean_of(results: list[Mapping[str, Any]], name: str) -> int | None:
-    """Mean over seeds, rounded; seeds differ only where coupled channels do."""
-    values = [result[name] for result in results if result.get(name) is not None]
-    return round(sum(values) / len(values)) if values else None
-
-
-def _notes(
-    members: tuple[Member, ...],
-    level: Level,
-    most: int,
-    num_incomplete: int,
-    undefined: list[dict[str, Any]],
-) -> list[str]:
-    notes = ["figures of the validation split; the test split was not read"]
-    if not members:
-        note = "no configuration has every objective defined"
-        if undefined:
-            (name, reason), *_ = undefined[0]["reasons"].items()
-            note += f" ({undefined[0]['configuration']}: {name}: {reason})"
-        notes.append(note)
-    num_seeds = 1 if level == "trial" else most
-    if members and num_seeds < MIN_SEEDS:
-        plural = "" if num_seeds == 1 else "s"
-        notes.append(f"{num_seeds} seed{plural} each: not publishable, {MIN_SEEDS} are the least")
-    if level == "configuration" and len({m.aggregate.seeds for m in members}) > 1:
-        notes.append(DIFFERENT_SEEDS)
-    if num_incomplete:
-        have = "configuration has" if num_incomplete == 1 else "configurations have"
-        plural = "" if most == 1 else "s"
-        notes.append(
-            f"{num_incomplete} {have} fewer than {most} seed{plural}: listed, not compared"
-        )
-    return notes

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.aggregate import spread
 from orchestrator.front import Front, Member
+from orchestrator.headline import headline
 from orchestrator.judged_columns import COLUMNS as JUDGED_COLUMNS
 from orchestrator.judged_columns import columns_of, judgement_document
 from orchestrator.judgement import Judgement
@@ -26,7 +27,8 @@ MEASURED = ("f1_worst_group", "gap_debiased", "auroc", "params", "latency")
 COLUMNS = (
     "configuration", "role", "baseline", "criterion", "site", "ratio", "iterations", "num_seeds",
     "f1", "fate_eodd_hardt", "fate_eodd", "fate_eopp1", "fate_eopp0", "eopp0", "eopp1", "eodd",
-    "eodd_hardt", "f1_sd", "fate_eodd_hardt_seed_mean", "fate_eodd_hardt_seed_sd", "tags",
+    "eodd_hardt", "f1_sd", "fate_eodd_hardt_seed_mean", "fate_eodd_hardt_seed_sd", "tag",
+    "tags",
     "num_params", "flops", "knee", "keys", "configuration_key", "seeds", "layer", "baseline_spec",
     "prune_spec", "f1_loss", "feasible", "confirmed", "num_selection_seeds", "selection_values",
     *MEASURED, *JUDGED_COLUMNS,
@@ -49,6 +51,7 @@ def row(
         "f1_sd": spread(point.per_seed["f1"])[1],
         "fate_eodd_hardt_seed_mean": fate_mean,
         "fate_eodd_hardt_seed_sd": fate_sd,
+        "tag": point.tag,
         "tags": "; ".join(point.tags),
         "num_params": member.num_params,
         "flops": member.flops,
@@ -85,7 +88,9 @@ def document(front: Front, judgement: Judgement | None = None) -> dict[str, Any]
         "objectives": list(front.objectives),
         "directions": directions(front.objectives),
         "reference_point": list(front.reference_point),
+        "headline": headline(front),
         "hypervolume": front.hypervolume,
+        "selection_hypervolume": front.selection_hypervolume,
         "level": front.level,
         "knee": front.knee,
         **judgement_document(judgement),
@@ -133,14 +138,17 @@ def _replace(path: Path, text: str) -> None:
 def render(front: Front, judgement: Judgement | None = None) -> Table:
     """The members for people, 80 columns wide where figures have no interval; notes below.
 
-    Of tags that differ between seeds the most frequent is shown.
+    The tag is that of the means over seeds, with how many seeds say the same by themselves.
     """
     from rich.table import Table
 
     shown = list(dict.fromkeys((*front.objectives, "f1")))
     fates = [name for name in shown if name.startswith("fate_")]
     short = {fates[0]: "FATE"} if len(fates) == 1 else {}
-    table = Table(title=f"Pareto front: {' and '.join(front.objectives)}")
+    title = f"Pareto front: {' and '.join(front.objectives)}"
+    if front.violating:
+        title = f"{headline(front)}\n{title}"
+    table = Table(title=title)
     table.add_column("configuration")
     table.add_column("role")
     for name in shown:
@@ -152,8 +160,9 @@ def render(front: Front, judgement: Judgement | None = None) -> Table:
     lines = rows(front, judgement)
     for line in lines:
         tags = Counter(line["tags"].split("; "))
-        told, num = tags.most_common(1)[0]
-        told += f" ({num} of {tags.total()} seeds)" if len(tags) > 1 else ""
+        told = line["tag"]
+        told += f" ({tags[told]} of {tags.total()} seeds)" if tags.keys() != {told} else ""
+        told += "; violates the constraint" if not line["feasible"] else ""
         name = line["configuration"] + (" *" if line["knee"] else "")
         frequency = line["membership_frequency"]
         place = ["-" if frequency is None else f"{frequency:.0%}"] if judged else []

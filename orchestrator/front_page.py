@@ -12,6 +12,7 @@ from typing import Any
 from orchestrator.front import Front
 from orchestrator.front_sure import gap_of, sure_table
 from orchestrator.front_table import members_table
+from orchestrator.headline import headline
 from orchestrator.judgement import Judgement
 from orchestrator.pages.document import bullets, facts, figure, html_document, paragraph
 from orchestrator.pages.front_chart import MAX_DRAWN, axes, drawn_points, front_chart
@@ -56,7 +57,7 @@ def front_page(
         [
             f"<h1>{escape(title)}</h1>",
             paragraph(subtitle, "subtitle"),
-            paragraph(summary_text(front)),
+            paragraph(headline(front)),
             facts(front_facts(front, judgement)),
             front_figure(front, records, judgement),
             "<h2>Members of the front</h2>",
@@ -80,7 +81,7 @@ def front_trials(
 
 def front_figure(front: Front, records: Records, judgement: Judgement | None) -> str:
     """The chart with its caption, and the panel that shows a chosen chain."""
-    summary = summary_text(front)
+    summary = headline(front)
     is_judged = judgement is not None and bool(judgement.points)
     caption = (
         "Large marks: a configuration on the front, with its number in the tables, F1 as the mean "
@@ -127,19 +128,6 @@ def seeds_text(front: Front) -> str:
     return f"{text} a member, which chose nothing; chosen by {others} others"
 
 
-def summary_text(front: Front) -> str:
-    """The front in one sentence."""
-    num = len(front.members) + len(front.dominated)
-    best = front.members[0].aggregate.trial["label"]
-    text = f"{len(front.members)} of {num} configurations are on the front"
-    if len(front.members) > 1:
-        last = max(front.members, key=lambda m: m.values[-1]).aggregate.trial["label"]
-        text += f"; best in {front.objectives[0]}: {best}, in {front.objectives[-1]}: {last}"
-    if front.knee is not None:
-        text += f"; knee: {front.members[front.knee].aggregate.trial['label']}"
-    return text + "."
-
-
 def front_facts(front: Front, judgement: Judgement | None) -> list[tuple[str, str]]:
     """The figures of the front as a whole."""
     point = ", ".join(
@@ -148,6 +136,8 @@ def front_facts(front: Front, judgement: Judgement | None) -> list[tuple[str, st
     )
     volume = judgement.hypervolume if judgement else None
     ends = f" [{volume.low:.4f}, {volume.high:.4f}]" if volume else ""
+    if front.selection_hypervolume is not None:
+        ends += f" on the fresh seeds; {front.selection_hypervolume:.4f} on those that chose"
     return [
         ("Hypervolume", f"{front.hypervolume:.4f}{ends}"),
         ("Reference point of the hypervolume", point),

@@ -69,6 +69,7 @@ def _row(
 ) -> list[str | Cell]:
     point, trial = member.aggregate, member.aggregate.trial
     marks = [("knee", index == front.knee), ("adaptive", more["adaptive"])]
+    marks.append(("violates the constraint", not front.is_feasible(point)))
     changes = group_changes(point, records)
     tested = ["test_f1", *(f"test_{fate}" for fate in fates)] if "test_num_seeds" in more else []
     return [

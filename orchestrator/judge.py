@@ -19,7 +19,7 @@ from orchestrator.aggregate import GAPS, Aggregate
 from orchestrator.arms import Arms, arms_of, barred_draws, objective_draws
 from orchestrator.constraints import is_feasible
 from orchestrator.contrasts import contrasted_figure, contrasts_notes, contrasts_of
-from orchestrator.evidence import REPLICATES, Evidence, open_evidence
+from orchestrator.evidence import Evidence, num_replicates, open_evidence
 from orchestrator.judgement import FATES, FIGURES, Beside, Judged, Judgement
 from orchestrator.manifest import read_manifest
 from orchestrator.merge_nodes import open_store
@@ -48,10 +48,6 @@ from trainables.metrics.replicates import Replicates
 from trainables.metrics.verdict import Verdict
 
 Records = Mapping[str, Mapping[str, Any]]
-
-MAX_CELLS = 2_000_000
-"""Configurations x seeds x replicates of one metric: 16 MB in float64, five of them."""
-MIN_REPLICATES = 300
 
 
 def judge_folder(
@@ -128,11 +124,6 @@ def judge(
         return Judgement(problems=(*problems, str(error)))
     judging = _Judging(whole, arms, replicates, evidence, records, competing, max_f1_loss)
     return judging.judgement(objectives, reference_point, problems)
-
-
-def num_replicates(num_arms: int, num_seeds: int) -> int:
-    """As many as memory allows, at most ``REPLICATES``."""
-    return max(MIN_REPLICATES, min(REPLICATES, MAX_CELLS // max(1, num_arms * num_seeds)))
 
 
 class _Judging:
@@ -212,8 +203,13 @@ class _Judging:
             )
             volume = self._volume(objectives, reference_point, draws, barred_RA, keeps_A)
             optimism = self._optimism(objectives, keeps_A)
-            if volume is None:
+            if volume is None and keeps_A.any():
                 notes.append("the hypervolume has no interval with fewer than 3 seeds")
+            elif volume is None:
+                notes.append(
+                    "the hypervolume is 0 and has no interval: no configuration keeps the "
+                    "constraint on these seeds"
+                )
         else:
             notes.append("front membership is not assessed: an objective has no draws")
         judged = {
@@ -237,9 +233,10 @@ class _Judging:
         keeps_A: np.ndarray,
     ) -> Spread | None:
         """The hypervolume of what keeps the constraint; None with two seeds, whose draws have no
-        scale.
+        scale, and where nothing keeps it.
         """
-        if min((len(point.seeds) for point in self.competing), default=0) < 3:
+        few = min((len(point.seeds) for point in self.competing), default=0) < 3
+        if few or not keeps_A.any():
             return None
         value_AK, draw_RAK = (array.copy() for array in draws)
         point_K = maximised(np.asarray(reference_point, float), objectives)

@@ -69,11 +69,12 @@ def fate_text(point: Aggregate, gap: str, judgement: Judgement | None) -> str:
 
 
 def tags_text(point: Aggregate) -> str:
-    """What happened to the groups, each tag with the number of its seeds where they differ."""
+    """What happened to the groups by the means over seeds, and by each seed where they differ."""
     names = list(dict.fromkeys(point.tags))
-    if len(names) == 1:
-        return names[0]
-    return ", ".join(f"{name} ({point.tags.count(name)} of {len(point.tags)})" for name in names)
+    if names == [point.tag]:
+        return point.tag
+    seeds = ", ".join(f"{name} ({point.tags.count(name)} of {len(point.tags)})" for name in names)
+    return f"{point.tag}; by seed: {seeds}"
 
 
 def tip_lines(

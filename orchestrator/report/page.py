@@ -18,10 +18,10 @@ from orchestrator.front_page import (
     front_figure,
     front_trials,
     seeds_text,
-    summary_text,
 )
 from orchestrator.front_sure import sure_table
 from orchestrator.front_table import members_table
+from orchestrator.headline import headline
 from orchestrator.manifest import fatefront_version
 from orchestrator.pages.document import bullets, html_document, paragraph
 from orchestrator.pages.document import facts as facts_list
@@ -120,7 +120,7 @@ def _page(found: Facts, sections: list[Section]) -> str:
     body = [
         f"<h1>{escape(title)}</h1>",
         paragraph(subtitle, "subtitle"),
-        paragraph(summary_text(found.front)),
+        paragraph(headline(found.front)),
         facts_list(front_facts(found.front, found.judgement)),
         f'<nav aria-label="Sections"><ul>{links}</ul></nav>',
         *(section.html for section in sections),

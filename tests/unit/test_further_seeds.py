@@ -2,6 +2,8 @@
 is left out, its predictions are made up for each arm's strength.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from fake_sweep import fake_spec
@@ -9,6 +11,8 @@ from predicted_sweep import IMAGES, Predicted
 
 from orchestrator.evidence import Evidence
 from orchestrator.front import build_front, sweep_front
+from orchestrator.front_files import document, render
+from orchestrator.headline import headline, is_refuted
 from orchestrator.schedule import FINISHED, Budget
 from orchestrator.tree import full_tree
 from search_spaces.sweep_spec import CONFIRMATION, Search
@@ -111,6 +115,58 @@ def test_fresh_seeds_choose_nothing(sweep):
     treated = [m for m in after.members if m.aggregate.trial["role"] == "treatment"]
     assert treated
     assert all(m.aggregate.figures["f1"] == 0.1 for m in treated)
+
+
+def with_less_f1(records, spared=()):
+    """The fresh seeds of all but the reference and the spared arms with a tenth of the F1."""
+    found = {}
+    for key, record in records.items():
+        trial, metrics = record["trial"], record["result"]["metrics"]
+        reference = record["compares_with"].get("reference", key) == key
+        if trial["seed"] >= CONFIRMATION and not reference and trial["label"] not in spared:
+            own = metrics["validation"]
+            groups = {n: g | {"f1": g["f1"] / 10} for n, g in own["groups"].items()}
+            metrics = metrics | {"validation": own | {"groups": groups}}
+        found[key] = record | {"result": record["result"] | {"metrics": metrics}}
+    return found
+
+
+def test_the_headline_says_that_fresh_seeds_refute_the_front(sweep):
+    schedule = sweep.run(racing_spec())
+    limits = {"raced_from": (0, 1, 2), "max_f1_loss": 0.5}
+    before = build_front(schedule.records, OBJECTIVES, **limits)
+    treated = [m.aggregate.trial["label"] for m in before.members]
+    assert "configurations are on the front" in headline(before)
+    assert before.hypervolume > 0
+    assert not before.violating
+    after = build_front(with_less_f1(schedule.records), OBJECTIVES, **limits)
+    everyone = len(after.violating) == len(after.members)
+    assert is_refuted(after) == everyone
+    told = headline(after)
+    if everyone:
+        assert told.startswith("No front is confirmed: on 5 fresh seeds ")
+        assert after.hypervolume == 0
+    else:
+        num = len(after.members)
+        assert told.startswith(f"{num - len(after.violating)} of {num} members are confirmed")
+    assert f"was {after.selection_hypervolume:.4f}" in told
+    assert after.selection_hypervolume > 0
+    assert told in str(render(after).title)
+    assert document(after)["headline"] == told
+    bad = {m.aggregate.configuration for m in after.violating}
+    assert bad
+    for line in document(after)["members"]:
+        assert line["feasible"] == (line["configuration_key"] not in bad)
+    assert all(m.aggregate.tag == "levelling down" for m in after.violating), treated
+
+
+def test_a_front_of_which_nothing_is_left_has_no_hypervolume(sweep):
+    """With a limit that nobody keeps."""
+    schedule = sweep.run(racing_spec())
+    front = build_front(schedule.records, OBJECTIVES, raced_from=(0, 1, 2))
+    front = replace(front, max_f1_loss=-10.0)
+    assert is_refuted(front)
+    assert "members lose" in headline(front) or "only member loses" in headline(front)
 
 
 def terrible(record):

@@ -9,12 +9,12 @@ from mlflow import MlflowClient
 from tiny_sweep import copy_sweep, run_tiny
 
 from orchestrator.contrasts import contrasted_figure, contrasts_notes
-from orchestrator.evidence import open_evidence
+from orchestrator.evidence import num_replicates, open_evidence
 from orchestrator.front import build_front
 from orchestrator.front_files import render, write_front
 from orchestrator.front_judged import judge_front
 from orchestrator.history import MAX_POINTS, hypervolume_history
-from orchestrator.judge import judge, num_replicates
+from orchestrator.judge import judge
 from orchestrator.manifest import read_manifest
 from orchestrator.optimism import expected_optimism
 from orchestrator.records import load_records, read_events

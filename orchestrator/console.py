@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
 
+from orchestrator.wrapped_table import fitted
 from trainables.errors import UserError
 
 OK, OURS, USERS, INTERRUPTED = 0, 1, 2, 130
@@ -34,7 +35,7 @@ def emit(document: dict[str, Any], as_json: bool, render: Callable[[dict[str, An
         public = {name: value for name, value in document.items() if not name.startswith("_")}
         sys.stdout.write(json.dumps(public, indent=1, allow_nan=False) + "\n")
     else:
-        shown = render(document)
+        shown = fitted(render(document), stdout.width)
         # lines are not folded: paths and commands are there to be copied
         stdout.print(shown, crop=False, soft_wrap=isinstance(shown, str | Text))
 

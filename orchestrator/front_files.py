@@ -136,7 +136,7 @@ def _replace(path: Path, text: str) -> None:
 
 
 def render(front: Front, judgement: Judgement | None = None) -> Table:
-    """The members for people, 80 columns wide where figures have no interval; notes below.
+    """The members for people, notes below.
 
     The tag is that of the means over seeds, with how many seeds say the same by themselves.
     """
@@ -186,11 +186,18 @@ def _figure(line: Mapping[str, Any], name: str) -> str:
     """A figure with its interval, or else ± one standard deviation over seeds."""
     if line[name] is None:
         return "-"
-    text = f"{line[name]:.3f}"
+    text = _magnitude(name, line[name])
     low, high = line.get(f"{name}_low"), line.get(f"{name}_high")
     if low is not None and high is not None:
         return f"{text}\n[{low:.3f}, {high:.3f}]"
     return f"{text}±{line['f1_sd']:.3f}" if name == "f1" and line["f1_sd"] is not None else text
+
+
+def _magnitude(name: str, value: float) -> str:
+    """Three places; sizes in millions, seconds to three digits."""
+    if name in ("params", "flops"):
+        return f"{value / 1e6:.2f} M"
+    return f"{value:.3g}" if name == "latency" else f"{value:.3f}"
 
 
 def _told(line: Mapping[str, Any]) -> list[str]:

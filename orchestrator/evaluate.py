@@ -11,18 +11,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
 
 from orchestrator.evaluate_coding import Axes, Coded, check_kinds, code, find_axes, match_rows
-from orchestrator.evaluate_evidence import Samples, as_json, evidence
+from orchestrator.evaluate_evidence import Samples, evidence
+from orchestrator.evaluate_figures import (
+    add_group_figures,
+    add_reference,
+    images_per_patient,
+    patient_numbers,
+)
 from orchestrator.evaluate_seeds import mean_summary
 from orchestrator.evaluate_view import render
 from orchestrator.prediction_table import (
     Columns,
-    PredictionTable,
     group_columns,
     header_of,
     read_predictions,
@@ -30,9 +34,8 @@ from orchestrator.prediction_table import (
 from trainables.errors import UserError
 from trainables.metrics.confusion import counts_digest
 from trainables.metrics.fairness import GAPS, Mode, check_mode
-from trainables.metrics.group_figures import group_figures
 from trainables.metrics.group_values import Predictions
-from trainables.metrics.summary import compare, summarise
+from trainables.metrics.summary import summarise
 
 __all__ = ["evaluate_file", "render"]
 
@@ -55,26 +58,6 @@ DEFINITIONS = {
     "underdiagnosis": "share of malignant rows predicted as a benign class",
     "sensitivity": "share of malignant rows above the threshold, chosen on all rows, then fixed",
 }
-
-
-def _images_per_patient(table: PredictionTable) -> dict[str, Any]:
-    """How many patients there are and how many images each has."""
-    assert table.patient_N is not None
-    count: dict[str, int] = {}
-    for patient in table.patient_N:
-        if patient is not None:
-            count[patient] = count.get(patient, 0) + 1
-    sizes = list(count.values()) or [0]
-    return {
-        "num_patients": len(count),
-        "num_unknown_patient": table.patient_N.count(None),
-        "images_per_patient": {
-            "min": min(sizes),
-            "median": float(median(sizes)),
-            "mean": float(np.mean(sizes)),
-            "max": max(sizes),
-        },
-    }
 
 
 def _files(path: str | Path | Sequence[str | Path] | None) -> list[str | Path]:
@@ -108,15 +91,6 @@ def _check_numbers(replicates: int, min_support: int, specificity: float) -> Non
         raise UserError(f"min support must be at least 1 but got {min_support}")
     if not 0 < specificity < 1:
         raise UserError(f"specificity must be in (0, 1) but got {specificity:g}")
-
-
-def _patients(table: PredictionTable) -> np.ndarray:
-    """A number for each patient; rows without one are a patient each."""
-    num = len(table.label_N)
-    if table.patient_N is None:
-        return np.arange(num)
-    names = [f"p{name}" if name else f"r{row}" for row, name in enumerate(table.patient_N)]
-    return np.unique(names, return_inverse=True)[1]
 
 
 def _malignant(names: tuple[str, ...], axes: Axes) -> np.ndarray | None:
@@ -168,36 +142,6 @@ def _digest(coded: Sequence[Coded]) -> str:
     """Of the counts; of several seeds with one more axis before."""
     counts = [each.count_GCC for each in coded]
     return counts_digest(counts[0] if len(counts) == 1 else np.stack(counts))
-
-
-def _add_group_figures(
-    result: dict[str, Any], samples: Predictions, groups: list[str], replicates: int
-) -> None:
-    """Add what is known of each group and of all rows, with intervals."""
-    found = group_figures(samples, num_replicates=replicates, min_support=result["min_support"])
-    names = ["auroc", "ece", "brier"] if samples.probability_SNC is not None else []
-    if samples.malignant_C is not None:
-        names += ["underdiagnosis", "selection_rate"]
-        names += ["sensitivity", "specificity"] if names[0] == "auroc" else []
-    result |= {"group_interval": {}, "group_bias_amplification": {}}
-    for g, name in enumerate(groups):
-        figures = found.groups[g]
-        result["groups"][name] |= {
-            key: figures[key].value if key in figures else None for key in names
-        }
-        amplification = figures.get("bias_amplification")
-        result["group_bias_amplification"][name] = amplification.value if amplification else None
-        result["group_interval"][name] = {key: as_json(v) for key, v in figures.items()}
-    result |= {name: getattr(found.overall.get(name), "value", None) for name in names}
-    result["overall_interval"] = {key: as_json(v) for key, v in found.overall.items()}
-    amplified = found.between.get("bias_amplification")
-    result["bias_amplification"] = amplified.value if amplified else None
-    if amplified is None:
-        result["undefined"]["bias_amplification"] = "fewer than two groups assessed"
-    result["between_interval"] = {key: as_json(v) for key, v in found.between.items()}
-    if found.threshold_S:
-        result["thresholds"] = list(found.threshold_S)
-        result["specificity_target"] = samples.specificity
 
 
 def evaluate_file(
@@ -266,6 +210,11 @@ def evaluate_file(
         check_kinds(each, columns)
     notes = [PARITY] if patient else [INDEPENDENT, PARITY]
     axes = find_axes(tables, columns, notes)
+    if absent == "zero" and len(axes.groups) != 2:
+        raise UserError(
+            f"absent 'zero' is defined for 2 groups but {' x '.join(by)} has {len(axes.groups)}: "
+            "leave --absent out, or name 'skip'"
+        )
     check_mode(mode, len(axes.groups))
     malignant_C = _malignant(_names(malignant), axes)
     coded = _same_images([code(each, axes) for each in own], "predictions")
@@ -296,12 +245,12 @@ def evaluate_file(
     if own[0].num_unknown_group:
         notes.append(f"{own[0].num_unknown_group} rows without a group are in no figure")
     if patient:
-        result |= _images_per_patient(own[0])
+        result |= images_per_patient(own[0])
         if result["num_unknown_patient"]:
             notes.append(
                 f"{result['num_unknown_patient']} rows have no patient: one each"
             )
-    undefined = _add_reference(result, [summary(each) for each in reference_coded], notes)
+    undefined = add_reference(result, [summary(each) for each in reference_coded], notes)
     paired, unpaired = _pair(coded, reference_coded)
     if reference_coded:
         result["reference"] = {
@@ -316,7 +265,7 @@ def evaluate_file(
     skipped = [g for g, name in enumerate(groups) if name in result["not_assessed"]]
     arms = [coded, *([paired] if paired else [])]
     group_N = np.where(np.isin(coded[0].group_N, skipped), -1, coded[0].group_N)
-    patient_N = _patients(own[0])
+    patient_N = patient_numbers(own[0])
     samples = Samples(
         label_N=coded[0].label_N, group_N=group_N, patient_N=patient_N,
         prediction_ASN=np.stack([np.stack([c.prediction_N for c in arm]) for arm in arms]),
@@ -333,7 +282,7 @@ def evaluate_file(
         num_other = int(sum((c.probability_NC.argmax(1) != c.prediction_N).sum() for c in coded))  # type: ignore[union-attr]
         if num_other:
             notes.append(f"{prediction} is not the most probable class in {num_other} rows")
-    _add_group_figures(
+    add_group_figures(
         result,
         Predictions(
             coded[0].label_N, coded[0].group_N, patient_N, samples.prediction_ASN[0],
@@ -344,19 +293,3 @@ def evaluate_file(
         replicates,
     )  # fmt: skip
     return result | {"notes": notes}
-
-
-def _add_reference(
-    result: dict[str, Any], summaries: Sequence[dict[str, Any]], notes: list[str]
-) -> dict[str, str]:
-    """Add FATE and each group's change; returns why a FATE is undefined."""
-    if not summaries:
-        result |= {"reference": None, "tag": None, "group_changes": {}, "changes": {}}
-        result |= {f"fate_{gap}": None for gap in GAPS}
-        return {f"fate_{gap}": "no reference given" for gap in GAPS}
-    before = mean_summary(summaries)
-    comparison = compare(result, before)
-    undefined: dict[str, str] = comparison.pop("undefined")
-    result |= comparison
-    result["reference"] = {key: before[key] for key in ("num_samples", "f1", *GAPS, "undefined")}
-    return undefined

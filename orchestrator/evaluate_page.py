@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.evaluate_view import BESIDE, figures_shown, group_value, interval_text
+from orchestrator.evaluate_notes import BESIDE, told
+from orchestrator.evaluate_view import figures_shown, group_value, interval_text, p_text
 from orchestrator.manifest import fatefront_version
 from orchestrator.pages.document import Cell, bullets, figure, html_document, paragraph, table
 from orchestrator.pages.group_bars import BarRow, Valued, group_bars
@@ -27,15 +28,21 @@ def _text(value: float | None) -> str:
 
 def _gap_table(result: dict[str, Any]) -> str:
     named = [name.replace("_", " ") for name in BESIDE]
+    many = result["num_groups"] > 2
     heads: list[str | Cell] = [
-        Cell("metric", "text"), "gap", "95 % interval", *named, Cell("verdict", "text"),
+        Cell("metric", "text"), "largest over pairs" if many else "gap", "95 % interval",
+        *(["mean over pairs"] if many else []), *named, Cell("verdict", "text"),
     ]  # fmt: skip
     rows: list[list[str | Cell]] = [
         [
             gap,
             _text(result[gap]),
             interval_text(result["interval"][gap]),
-            *(_text(result[name][gap]) for name in BESIDE),
+            *([_text(result[f"{gap}_mean"])] if many else []),
+            *(
+                p_text(result[name][gap]) if name == "p_value" else _text(result[name][gap])
+                for name in BESIDE
+            ),
             Cell(result["verdict"][gap] or "", "text tags verdict"),
         ]
         for gap in GAPS
@@ -44,7 +51,31 @@ def _gap_table(result: dict[str, Any]) -> str:
         "Floor: what a classifier with equal per-class rates shows on this test set. "
         "Excess is not an estimate of the gap."
     )
+    if many:
+        caption += f" More than two groups: {result['definitions']['more_than_two_groups']}."
     return table(caption, heads, rows, "Gaps between groups")
+
+
+def _score_table(result: dict[str, Any]) -> str:
+    """F1 and, with a reference, FATE."""
+    names = ["f1", *(f"fate_{gap}" for gap in GAPS if result["reference"])]
+    rows: list[list[str | Cell]] = [
+        [
+            name,
+            _text(result[name]),
+            interval_text(result["interval"][name]),
+            Cell(result["interval"][name]["reason"] or "", "text tags verdict"),
+        ]
+        for name in names
+    ]
+    caption = "Macro F1, mean over groups."
+    if result["reference"]:
+        reference = Path(result["reference"]["predictions"]).name
+        caption += f" FATE against {reference}; what happened to the groups: {result['tag']}."
+    heads: list[str | Cell] = [
+        Cell("metric", "text"), "value", "95 % interval", Cell("no interval because", "text"),
+    ]  # fmt: skip
+    return table(caption, heads, rows, "F1 and FATE")
 
 
 def _bars(result: dict[str, Any]) -> str:
@@ -101,7 +132,7 @@ def _matrix(name: str, num: int, classes: list[Any], count_CC: Any) -> str:
 
 def page(result: dict[str, Any]) -> str:
     """HTML; ``result`` must hold ``_counts``."""
-    lines = [f"{name}: {text}" for name, text in result["not_assessed"].items()] + result["notes"]
+    lines = told(result)
     if len(result["groups"]) > MAX_MATRICES:
         lines.append(f"the first {MAX_MATRICES} groups have a confusion matrix here")
     title = f"Evaluation of {Path(result['predictions']).name}"
@@ -114,6 +145,8 @@ def page(result: dict[str, Any]) -> str:
         paragraph(subtitle, "subtitle"),
         "<h2>Gaps between groups</h2>",
         _gap_table(result),
+        "<h2>F1 and FATE</h2>" if result["reference"] else "<h2>F1</h2>",
+        _score_table(result),
         "<h2>Groups, with 95 % intervals</h2>",
         _bars(result),
         "<h2>Confusion matrices: share of each true class</h2>",

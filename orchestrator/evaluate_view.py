@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.evaluate_notes import BESIDE, told
 from trainables.metrics.fairness import GAPS
 
 if TYPE_CHECKING:
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
 
 SCORES = ("precision", "recall", "f1", "accuracy")
 CALIBRATION = ("auroc", "ece", "brier")
-BESIDE = ("floor", "p_value", "excess", "gap_debiased", "smallest_detectable_gap")
 FIGURES = (
     "f1", "accuracy", "auroc", "ece", "brier", "sensitivity", "specificity", "underdiagnosis",
     "selection_rate", "bias_amplification",
@@ -94,10 +94,6 @@ def _evidence(result: dict[str, Any]) -> Table:
     for gap in GAPS if result["reference"] else ():
         interval = result["interval"][f"fate_{gap}"]
         table.add_row(f"fate_{gap}", _text(result[f"fate_{gap}"]), interval_text(interval))
-    reasons = [interval.get("reason") for interval in result["interval"].values()]
-    told = next((reason for reason in reasons if reason and "not determined" in reason), None)
-    if told is not None and result["reference"]:
-        table.caption = f"FATE without an interval: {told}"
     return table
 
 
@@ -146,18 +142,7 @@ def render(result: dict[str, Any]) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
-    lines = [f"{name}: {text}" for name, text in result["not_assessed"].items()]
-    reasons: dict[str, list[str]] = {}
-    for name, reason in result["undefined"].items():
-        if name.partition(".")[0] in BESIDE:
-            continue  # a dash in the table; the document has the reason
-        if result["reference"] or not name.startswith("fate_"):
-            reasons.setdefault(reason, []).append(name)
-    lines += [f"undefined, {reason}: {', '.join(names)}" for reason, names in reasons.items()]
-    lines += [f"{gap}: {text}" for gap, text in result["verdict"].items() if text]
-    lines += [f"against the reference: {result['tag']}"] if result["tag"] else []
-    lines += [f"note: {note}" for note in result["notes"]]
     return Group(
         _groups(result), _gaps(result), _evidence(result), _clinical(result),
-        Text("\n".join(lines)),
+        Text("\n".join(told(result))),
     )  # fmt: skip

@@ -170,8 +170,13 @@ def _check_filled(values: Sequence[Any], row_N: np.ndarray, name: str, path: str
         )
 
 
-def _probabilities(frame: pd.DataFrame, names: Sequence[str], path: str) -> np.ndarray:
-    """The (N, C) probabilities, checked: finite, in [0, 1], rows that add up to 1."""
+def _probabilities(
+    frame: pd.DataFrame, names: Sequence[str], path: str, label_N: Sequence[Name]
+) -> np.ndarray:
+    """The (N, C) probabilities, checked: finite, in [0, 1], rows that add up to 1.
+
+    Fewer columns than classes among the labels leave one out.
+    """
     try:
         value_NC = frame[list(names)].to_numpy(dtype=np.float64, na_value=np.nan)
     except (TypeError, ValueError):
@@ -185,6 +190,11 @@ def _probabilities(frame: pd.DataFrame, names: Sequence[str], path: str) -> np.n
             f"({path}: {names[column]}, data row {frame.index[row] + 1})"
         )
     off = np.flatnonzero(np.abs(value_NC.sum(1) - 1) > 0.01)
+    if len(off) and len(names) < len(set(label_N)):
+        raise UserError(
+            f"--probabilities names {len(names)} columns ({', '.join(names)}) but the labels have "
+            f"{len(set(label_N))} classes: one is missing ({path})"
+        )
     if len(off):
         raise UserError(
             f"probabilities of a row must add up to 1 but give {value_NC[off[0]].sum():.4g} "
@@ -281,7 +291,7 @@ def read_predictions(
         prediction_N=prediction_N,
         group_N=_groups(frame, columns.group),
         patient_N=_texts(frame[columns.patient]) if columns.patient else None,
-        probability_NC=_probabilities(frame, numbers, path) if numbers else None,
+        probability_NC=_probabilities(frame, numbers, path, label_N) if numbers else None,
         num_unknown_group=num_unknown,
         image_N=[str(name) for name in image_N] if image_N is not None else None,
         within_N=tuple([text or "" for text in _texts(frame[name])] for name in columns.within),

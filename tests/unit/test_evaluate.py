@@ -330,6 +330,16 @@ HOLE = [None, *[1] * 119]
             "add up to 1 but give 0.6",
         ),
         (
+            _changed(p_0=0.5, p_1=0, p_2=0.2),
+            {"probabilities": "p_0,p_1,p_2"},
+            "names 3 columns .p_0, p_1, p_2. but the labels have 4 classes: one is missing",
+        ),
+        (
+            _changed(group=np.arange(120) % 4),
+            {"absent": "zero"},
+            "absent 'zero' is defined for 2 groups but group has 4",
+        ),
+        (
             _changed(p_0=np.nan, p_1=0, p_2=0, p_3=1),
             {"probabilities": "p_0,p_1,p_2,p_3"},
             "but got nan",

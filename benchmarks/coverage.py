@@ -228,7 +228,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
     start = time.monotonic()
-    missed = []
+    missed, near = [], []
     print("| design | seeds | figure | value | endless data | half width | determined "
           "| t | percentile | t, endless data |")  # fmt: skip
     print("|---|---|---|---|---|---|---|---|---|---|")
@@ -240,8 +240,9 @@ def main() -> None:
             for name, one in found.items():
                 n = max(1, one.determined)
                 promised = num_seeds >= MIN_SEEDS and design.patients_GC.min() >= MIN_IMAGES
-                if promised and one.t / n < 0.93 - 3 * monte_carlo_error(n):
-                    missed.append(f"{design.name}, {num_seeds} seeds, {name}: {one.t / n:.3f}")
+                if promised and one.t / n < 0.93:
+                    below = missed if one.t / n < 0.93 - 3 * monte_carlo_error(n) else near
+                    below.append(f"{design.name}, {num_seeds} seeds, {name}: {one.t / n:.3f}")
                 print(
                     f"| {design.name} | {num_seeds} | {name} | {target[name]:.3f} "
                     f"| {endless[name]:.3f} | {one.width / n:.3f} "
@@ -254,6 +255,8 @@ def main() -> None:
         f"a coverage of {CONFIDENCE:.0%}: {monte_carlo_error(options.sets):.3f}; "
         f"{time.monotonic() - start:.0f} s"
     )
+    for line in near:
+        print("below 93 %, by less than three Monte-Carlo errors:", line)
     for line in missed:
         print("below 93 %:", line)
     if options.check and missed:

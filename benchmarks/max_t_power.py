@@ -52,7 +52,8 @@ def main() -> None:
     parser.add_argument("--sweeps", type=int, default=300)
     parser.add_argument("--replicates", type=int, default=300)
     options = parser.parse_args()
-    began, coverage, rng, count = time.monotonic(), _coverage(), np.random.default_rng(0), Counter()
+    began, coverage = time.monotonic(), _coverage()
+    rng, count = np.random.default_rng(0), Counter()
     for i in range(options.sweeps):
         replicates = replicate_metrics(
             *coverage.draw(coverage.BALANCED, max(SEEDS), rng, num_arms=FIRST_ARM + NUM_ARMS),

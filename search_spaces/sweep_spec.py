@@ -96,6 +96,11 @@ class Search(Spec):
             raise ValueError(f"unknown objective {unknown[0]!r} (known: {', '.join(OBJECTIVES)})")
         if len(set(self.objectives)) < len(self.objectives):
             raise ValueError(f"objectives must be distinct but got {list(self.objectives)}")
+        if self.objectives and not 2 <= len(self.objectives) <= 3:
+            raise ValueError(
+                f"objectives must be two or three but got {len(self.objectives)}: "
+                f"{', '.join(self.objectives)}"
+            )
         undrawn = [name for name in self.objectives if name in UNDRAWN]
         asks = "racing" if self.racing else "stop_at" if self.stop_at is not None else None
         if asks and (undrawn or self.mode == "paper"):

@@ -18,6 +18,11 @@ from trainables.trial_spec import Prune, Recipe
         ("prune={criterion: snnl, layer: layer4.0.conv2, site: block}", "use site 'group'"),
         ("finetune.normalise=imagenet", "finetune.normalise must be 'none'"),
         ("search.objectives=[fate_eodd, f1]", "needs mode 'paper'"),
+        ("search.objectives=[f1]", "objectives must be two or three but got 1: f1"),
+        (
+            "search.objectives=[f1, params, flops, auroc]",
+            "objectives must be two or three but got 4: f1, params, flops, auroc",
+        ),
         ("data.split.fractions=[1, 2, 3]", "sum to 1"),
     ],
 )

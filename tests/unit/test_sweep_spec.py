@@ -171,7 +171,7 @@ def test_a_grid_needs_a_finite_space():
 def test_objectives_by_mode():
     assert Search().resolved_objectives == ("fate_eodd_hardt", "f1")
     assert Search(mode="paper").resolved_objectives == ("fate_eodd", "f1")
-    assert Search(objectives=("f1",)).resolved_objectives == ("f1",)
+    assert Search(objectives=("f1", "params")).resolved_objectives == ("f1", "params")
 
 
 def test_a_race_needs_objectives_that_are_redrawn():

@@ -10,9 +10,9 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainables.errors import UserError
 
@@ -29,6 +29,10 @@ SETTINGS = {
     "MLFLOW_ENABLE_ASYNC_LOGGING": "false",  # loses what is queued at a kill
 }
 LOCK_WAIT = 60.0
+
+
+METRICS_PER_BATCH, NAMES_PER_BATCH = 1000, 100
+"""MLflow's limits."""
 
 
 class TrackingError(Exception):
@@ -140,6 +144,35 @@ def experiment(client: MlflowClient, folder: Path, uri: str, name: str) -> str:
             f"experiment {name!r} was deleted in {uri}: restore it, or track elsewhere"
         )
     return str(experiment.experiment_id)
+
+
+def log_run(
+    client: MlflowClient,
+    run_id: str,
+    *,
+    params: Mapping[str, str] | None = None,
+    metrics: Sequence[tuple[str, float, int]] | None = None,
+    tags: Mapping[str, str] | None = None,
+    time: int | None = None,
+) -> None:
+    """``log_batch`` within MLflow's limits; timestamps (ms) are the same at every attempt.
+
+    Metrics are (name, value, step).
+    """
+    from mlflow.entities import Metric, Param, RunTag
+
+    for part in _parts(list((params or {}).items()), NAMES_PER_BATCH):
+        client.log_batch(run_id, params=[Param(*item) for item in part], synchronous=True)
+    for points in _parts(list(metrics or []), METRICS_PER_BATCH):
+        batch = [Metric(name, value, time or 0, step) for name, value, step in points]
+        client.log_batch(run_id, metrics=batch, synchronous=True)
+    for part in _parts(list((tags or {}).items()), NAMES_PER_BATCH):
+        client.log_batch(run_id, tags=[RunTag(*item) for item in part], synchronous=True)
+
+
+def _parts(items: list[Any], size: int) -> Iterator[list[Any]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 class KnownRuns:

@@ -12,23 +12,25 @@ import hashlib
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import yaml
 
-from orchestrator.evidence import Evidence, open_evidence
-from orchestrator.front import build_front
-from orchestrator.front_files import write_front
-from orchestrator.front_judged import judge_front
 from orchestrator.records import is_running, project, read_events
-from orchestrator.tracked_client import KnownRuns, TrackingError, experiment, prepare_database
+from orchestrator.tracked_client import (
+    KnownRuns,
+    TrackingError,
+    experiment,
+    log_run,
+    prepare_database,
+)
+from orchestrator.tracked_floors import Floors
+from orchestrator.tracked_front import FrontTracking
 from orchestrator.tracked_runs import (
     CONTENT,
     CURVES,
     ERROR,
-    FRONT,
     KEY,
     KIND,
     MAX_TAG,
@@ -41,7 +43,6 @@ from orchestrator.tracked_runs import (
     sweep_params,
     times_of,
 )
-from trainables.errors import UserError
 from trainables.measurement import counts_path
 from trainables.store import Store, StoreError
 
@@ -50,23 +51,9 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 TrackModels = Literal["front", "all", "none"]
-Metrics = list[tuple[str, float, int]]
 
-METRICS_PER_BATCH, NAMES_PER_BATCH = 1000, 100
 LIFE = ("started", "finished", "interrupted")
 """Events that say where a sweep stands."""
-
-_BESIDE: dict[tuple[str, str], dict[str, float]] = {}
-"""(sweep, key) -> floors: 20 ms a node, and a pass looks at every node."""
-
-
-def _evidence(
-    folder: Path, manifest: Mapping[str, Any], store: Store, records: Mapping[str, Any]
-) -> Evidence | None:
-    try:
-        return open_evidence(folder, manifest, store, records)
-    except UserError:  # a sweep of an older version, or one merged from such
-        return None
 
 
 class Pass:
@@ -80,7 +67,7 @@ class Pass:
         self.events = list(read_events(folder))
         self.records = project(self.events)
         self.store = Store(self.manifest["store"])
-        self.evidence = _evidence(folder, self.manifest, self.store, self.records)
+        self.floors = Floors(folder, self.manifest, self.store, self.records)
         self.known = KnownRuns(folder, uri)
         self.count: Counter[str] = Counter()
         prepare_database(folder, uri)
@@ -97,7 +84,7 @@ class Pass:
         for key, record in self.records.items():
             if record["status"] in ("done", "failed"):
                 uri = self.store.fs.unstrip_protocol(self.store.folder(key))
-                content = node_content(record, times[key], backbone, uri, self._beside(key))
+                content = node_content(record, times[key], backbone, uri, self.floors.of(key))
                 self._node(key, content, parent)
         counts = {
             name: self.count[name] for name in ("created", "completed", "unchanged", "deleted")
@@ -106,24 +93,6 @@ class Pass:
             counts |= self._finish(parent, track_models)
         self._close_parent(parent)
         return counts
-
-    def _beside(self, key: str) -> dict[str, float]:
-        """Floor and p-value of each gap of a node; empty where its predictions are not at hand."""
-        name = (self.sweep_id, key)
-        if name not in _BESIDE:
-            if self.evidence is None or self.records[key]["status"] != "done":
-                return {}
-            try:
-                floors = self.evidence.floor([key]).gaps
-            except StoreError:
-                return {}
-            _BESIDE[name] = {
-                f"{gap}_{what}": value
-                for gap, floor in floors.items()
-                for what in ("floor", "p_value")
-                if (value := getattr(floor, what)) is not None
-            }
-        return _BESIDE[name]
 
     def _parent(self) -> str:
         """The sweep's run, with the spec as last run."""
@@ -158,10 +127,11 @@ class Pass:
             return
         params, had = sweep_params(self.spec), run.data.params
         changed = [name for name, value in params.items() if had.get(name, value) != value]
-        self._log(run.info.run_id, params={k: v for k, v in params.items() if k not in had})
+        new = {k: v for k, v in params.items() if k not in had}
+        log_run(self.client, run.info.run_id, params=new)
         self.client.log_artifact(run.info.run_id, str(path))
         tags = {"fatefront.changed_params": " ".join(changed)[:MAX_TAG]} if changed else {}
-        self._log(run.info.run_id, tags=tags | {CONTENT: digest})
+        log_run(self.client, run.info.run_id, tags=tags | {CONTENT: digest})
 
     def _node(self, key: str, content: RunContent, parent: str) -> None:
         if self.known.synced.get(key) == content.digest:
@@ -203,7 +173,8 @@ class Pass:
             for name in run.data.metrics
             for point in self.client.get_metric_history(run_id, name)
         }
-        self._log(
+        log_run(
+            self.client,
             run_id,
             params={k: v for k, v in content.params.items() if k not in run.data.params},
             metrics=[point for point in metrics if (point[0], point[2]) not in stored],
@@ -214,7 +185,7 @@ class Pass:
             self.client.delete_tag(run_id, ERROR)
         self._counts_file(run_id, key)
         self.client.set_terminated(run_id, content.status, content.end)
-        self._log(run_id, tags={CONTENT: content.digest, SYNCED: "1"})
+        log_run(self.client, run_id, tags={CONTENT: content.digest, SYNCED: "1"})
 
     def _curves(self, key: str) -> tuple[list[tuple[str, float, int]], str | None]:
         try:
@@ -232,32 +203,13 @@ class Pass:
             self.client.log_artifact(run_id, str(path))
 
     def _finish(self, parent: str, track_models: TrackModels) -> dict[str, int]:
-        """Front files and figures on the parent run, marks on the members' runs, models."""
-        from search_spaces.sweep_spec import Search
-
-        search = Search.model_validate(self.spec.get("search") or {})
-        front = build_front(
-            self.records,
-            search.resolved_objectives,
-            max_f1_loss=search.max_f1_loss,
-            raced_from=self.spec["seeds"] if search.racing else None,
-            num_confirming=search.num_confirming,
+        """The front (``tracked_front``), and models."""
+        tracking = FrontTracking(
+            self.client, self.experiment, self.sweep_id, self.known, self._search
         )
-        with tempfile.TemporaryDirectory() as scratch:
-            write_front(Path(scratch), front, judge_front(self.folder, front, self.records))
-            self.client.log_artifacts(parent, scratch)
-        figures = {"hypervolume": front.hypervolume, "num_members": float(len(front.members))}
-        states = Counter(record["status"] for record in self.records.values())
-        figures |= {f"num_{state}": float(states[state]) for state in ("done", "failed")}
-        had = self.client.get_run(parent).data.metrics
-        step = sum(states[state] for state in ("done", "failed"))
-        self._log(
-            parent,
-            metrics=[(k, v, step) for k, v in figures.items() if had.get(k) != v],
-            time=int(1000 * self.events[-1]["time"]) if self.events else 0,
-        )
+        time = int(1000 * self.events[-1]["time"]) if self.events else 0
+        front = tracking.write(self.folder, self.spec, self.records, parent, time)
         runs = {key: self.known.runs[key] for key in self.records if key in self.known.runs}
-        self._mark_front(runs, set(front.keys))
         if track_models == "none":
             return {"models": 0, "not_exported": 0}
         from orchestrator.tracked_models import ModelTracking
@@ -277,17 +229,6 @@ class Pass:
             self.records,
         )
         return models.run({key: runs[key] for key in wanted if key in runs}, set(front.keys))
-
-    def _mark_front(self, runs: Mapping[str, str], on_front: set[str]) -> None:
-        marked = {
-            run.data.tags[KEY]
-            for run in self._search(
-                f"tags.`{SWEEP_ID}` = '{self.sweep_id}' and tags.`{FRONT}` = 'true'"
-            )
-        }
-        for key in on_front ^ marked:
-            if key in runs:
-                self.client.set_tag(runs[key], FRONT, str(key in on_front).lower())
 
     def _close_parent(self, parent: str) -> None:
         """The parent's state follows the sweep's."""
@@ -337,28 +278,3 @@ class Pass:
             token = page.token
             if not token:
                 return found
-
-    def _log(
-        self,
-        run_id: str,
-        *,
-        params: Mapping[str, str] | None = None,
-        metrics: list[tuple[str, float, int]] | None = None,
-        tags: Mapping[str, str] | None = None,
-        time: int | None = None,
-    ) -> None:
-        """``log_batch`` within MLflow's limits; timestamps (ms) are the same at every attempt."""
-        from mlflow.entities import Metric, Param, RunTag
-
-        for part in _parts(list((params or {}).items()), NAMES_PER_BATCH):
-            self.client.log_batch(run_id, params=[Param(*item) for item in part], synchronous=True)
-        for points in _parts(metrics or [], METRICS_PER_BATCH):
-            batch = [Metric(name, value, time or 0, step) for name, value, step in points]
-            self.client.log_batch(run_id, metrics=batch, synchronous=True)
-        for part in _parts(list((tags or {}).items()), NAMES_PER_BATCH):
-            self.client.log_batch(run_id, tags=[RunTag(*item) for item in part], synchronous=True)
-
-
-def _parts(items: list[Any], size: int) -> Iterator[list[Any]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

@@ -14,6 +14,9 @@ from typing import Any
 SWEEP = "sweep"
 """Stands for the parent run where a node's key stands for a child run."""
 
+CONFIGURATION, CONFIGURATION_KEY = "configuration", "fatefront.configuration_key"
+"""The kind of a run of all seeds of a configuration, and which one it is of."""
+
 KEY, SWEEP_ID, KIND = "fatefront.key", "fatefront.sweep_id", "fatefront.kind"
 SYNCED, CONTENT, ERROR, UNDEFINED = (
     "fatefront.synced",
@@ -101,7 +104,7 @@ def node_content(
         "seed": str(trial["seed"]),
         "iteration": str(trial["n"]),
         "configuration": trial["label"],
-        "fatefront.configuration_key": trial["configuration"],
+        CONFIGURATION_KEY: trial["configuration"],
     }
     if record["status"] == "done":
         tags[STORE] = node_uri

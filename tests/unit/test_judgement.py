@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import yaml
 from mlflow import MlflowClient
 from tiny_sweep import copy_sweep, run_tiny
 
@@ -13,13 +14,15 @@ from orchestrator.evidence import num_replicates, open_evidence
 from orchestrator.front import build_front
 from orchestrator.front_files import render, write_front
 from orchestrator.front_judged import judge_front
+from orchestrator.headline import headline
 from orchestrator.history import MAX_POINTS, hypervolume_history
 from orchestrator.judge import judge
 from orchestrator.manifest import read_manifest
 from orchestrator.optimism import expected_optimism
 from orchestrator.records import load_records, read_events
 from orchestrator.tracked_pass import Pass
-from orchestrator.tracked_runs import KEY
+from orchestrator.tracked_runs import CONFIGURATION, CONFIGURATION_KEY, KEY, KIND
+from search_spaces.sweep_spec import Search
 from trainables.metrics.verdict import metric_name
 from trainables.store import Store
 
@@ -187,4 +190,42 @@ def test_mlflow_shows_each_gap_beside_its_floor(original, tmp_path):
         for gap, floor in evidence.floor([key]).gaps.items():
             assert run.data.metrics[f"{gap}_floor"] == pytest.approx(floor.floor)
             assert run.data.metrics[f"{gap}_p_value"] == pytest.approx(floor.p_value)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_mlflow_has_a_run_a_configuration_with_how_sure_it_is(original, tmp_path):
+    folder = copy_sweep(original, tmp_path / "sweep")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    search = yaml.safe_load((folder / "sweep.yaml").read_text()).get("search") or {}
+    limit = Search.model_validate(search).max_f1_loss
+    front = build_front(load_records(folder), OBJECTIVES, max_f1_loss=limit)
+    judgement = judge_front(folder, front, load_records(folder))
+    Pass(folder, uri).run(final=True, track_models="none")
+    client = MlflowClient(tracking_uri=uri)
+    (experiment,) = [e for e in client.search_experiments() if e.name != "Default"]
+    runs = {
+        run.data.tags[CONFIGURATION_KEY]: run
+        for run in client.search_runs([experiment.experiment_id])
+        if run.data.tags[KIND] == CONFIGURATION
+    }
+    assert set(runs) == set(judgement.points)
+    told = 0
+    for key, run in runs.items():
+        found, metrics, tags = judgement.points[key], run.data.metrics, run.data.tags
+        for name in ("f1", "eodd_hardt"):
+            assert metrics[f"{name}_low"] == pytest.approx(found.intervals[name].low)
+            assert metrics[f"{name}_high"] == pytest.approx(found.intervals[name].high)
+        floor = found.gaps["eodd_hardt"].floor
+        assert metrics["eodd_hardt_excess"] == pytest.approx(floor.excess)
+        assert metrics["membership_frequency"] == found.membership.frequency
+        assert tags["membership"] == found.membership.state
+        assert tags["contrasted"] == judgement.contrasted
+        for control, (_, verdict) in found.contrasts.items():
+            assert tags[f"vs_{control}_verdict"] == verdict.text
+            told += 1
+    assert told
+    (parent,) = [r for r in client.search_runs([experiment.experiment_id])
+                 if r.data.tags[KIND] == "sweep"]  # fmt: skip
+    assert parent.data.tags["fatefront.headline"] == headline(front)
     shutil.rmtree(folder)

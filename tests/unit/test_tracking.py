@@ -89,8 +89,21 @@ def all_runs(uri: str, name: str = "tiny") -> list:
     return list(client.search_runs([experiment.experiment_id], run_view_type=ViewType.ALL))
 
 
+def configurations(uri: str) -> dict:
+    """The runs of configurations by their label."""
+    found = [r for r in all_runs(uri) if r.data.tags.get("fatefront.kind") == "configuration"]
+    named = {run.info.run_name: run for run in found}
+    assert len(named) == len(found)
+    return named
+
+
 def by_key(uri: str) -> dict:
-    return {run.data.tags.get("fatefront.key", "sweep"): run for run in all_runs(uri)}
+    """The runs of nodes and of the sweep."""
+    return {
+        run.data.tags.get("fatefront.key", "sweep"): run
+        for run in all_runs(uri)
+        if run.data.tags.get("fatefront.kind") != "configuration"
+    }
 
 
 def prepare(path: Path, folder: Folder) -> Path:
@@ -140,8 +153,10 @@ def append(path: Path, write) -> None:
 def check_nothing_doubled(uri: str, num_nodes: int) -> None:
     """One run a node and a parent; every metric has one point a step."""
     runs = all_runs(uri)
-    keys = Counter(run.data.tags.get("fatefront.key", "sweep") for run in runs)
-    assert len(runs) == num_nodes + 1
+    nodes = [run for run in runs if run.data.tags.get("fatefront.kind") != "configuration"]
+    keys = Counter(run.data.tags.get("fatefront.key", "sweep") for run in nodes)
+    assert len(nodes) == num_nodes + 1
+    configurations(uri)
     assert set(keys.values()) == {1}
     client = client_of(uri)
     for run in runs:
@@ -370,6 +385,10 @@ def test_final_logs_the_front(folder):
     for seed in (0, 1):  # dominates a
         append(folder, lambda made, seed=seed: made.done("vanilla > snnl z", seed, 0.46, 0.05))
     sync(folder, uri, final=True, track_models="none")
+    on_front = {n: r.data.metrics["on_front"] for n, r in configurations(uri).items()}
+    assert on_front["vanilla > snnl z"] == 1
+    assert on_front["vanilla > snnl a"] == 0
+    assert runs["sweep"].data.tags["fatefront.headline"].startswith("3 of ")
     marks = {key: run.data.tags.get("fatefront.front") for key, run in by_key(uri).items()}
     assert marks[key_of("vanilla > snnl a", 0)] == "false"
     assert marks[key_of("vanilla > snnl z", 0)] == "true"

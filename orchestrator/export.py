@@ -277,8 +277,8 @@ def render_export(document: dict[str, Any]) -> str:
     """The result for people."""
     test = document["test"]
     lines = [
-        *([document["headline"]] if "confirmed" in document["headline"] else []),
-        f"{len(document['members'])} on the front of "
+        document["headline"],
+        f"{len(document['members'])} members, chosen by "
         f"{' and '.join(document['objectives'])}, "
         f"hypervolume {document['hypervolume']:.4f}",
         *document["files"],

@@ -173,3 +173,15 @@ def test_the_exported_page_follows_chains_too(chromium, sweep, tmp_path):
     page.locator(f'svg.follows [data-c="{deepest(sweep).configuration}"]').click()
     assert page.locator("#chosen tbody tr").count() == 3
     page.close()
+
+
+def test_no_column_of_the_front_is_cut_at_1300_pixels(chromium, sweep, tmp_path):
+    export_sweep(sweep, tmp_path / "front")
+    page = chromium.new_page(viewport={"width": 1300, "height": 900})
+    page.goto((tmp_path / "front" / "front.html").as_uri())
+    widths = page.evaluate(
+        "[...document.querySelectorAll('.wide')].map(e => [e.scrollWidth, e.clientWidth])"
+    )
+    assert len(widths) > 1
+    assert all(content <= room for content, room in widths), widths
+    page.close()

@@ -106,7 +106,23 @@ def all_notes(front: Front, judgement: Judgement | None) -> list[str]:
     """The front's notes and those of its judgement."""
     if judgement is None:
         return list(front.notes)
-    return [*front.notes, *judgement.notes, *judgement.problems[:3]]
+    return [
+        *front.notes,
+        *judgement.notes,
+        *_approximate(front, judgement),
+        *judgement.problems[:3],
+    ]
+
+
+def _approximate(front: Front, judgement: Judgement) -> list[str]:
+    """Why the members' intervals are approximate; few seeds are said by the judgement."""
+    found: dict[str, None] = {}
+    for member in front.members:
+        judged = judgement.points.get(member.aggregate.configuration)
+        for interval in judged.intervals.values() if judged else ():
+            found |= dict.fromkeys(text for text in interval.approximate if "seed" not in text)
+    shown = list(found)[:3]
+    return [f"intervals of the members are approximate: {'; '.join(shown)}"] if shown else []
 
 
 def write_front(folder: Path, front: Front, judgement: Judgement | None = None) -> None:

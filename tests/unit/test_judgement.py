@@ -12,7 +12,7 @@ from tiny_sweep import copy_sweep, run_tiny
 from orchestrator.contrasts import contrasted_figure, contrasts_notes
 from orchestrator.evidence import num_replicates, open_evidence
 from orchestrator.front import build_front
-from orchestrator.front_files import render, write_front
+from orchestrator.front_files import all_notes, render, write_front
 from orchestrator.front_judged import judge_front
 from orchestrator.headline import headline
 from orchestrator.history import MAX_POINTS, hypervolume_history
@@ -117,6 +117,15 @@ def test_the_files_hold_the_judgement(judged, tmp_path):
         )
         assert float(line["membership_frequency"]) == found.membership.frequency
         assert (line["vs_none_verdict"] != "") == (member.aggregate.trial["role"] == "treatment")
+    reasons = {
+        text
+        for member in front.members
+        for text in judgement.points[member.aggregate.configuration].intervals["f1"].approximate
+        if "seed" not in text
+    }
+    assert reasons
+    told = next(note for note in all_notes(front, judgement) if "are approximate: " in note)
+    assert any(text in told for text in reasons)
     table = render(front, judgement)
     assert "joint redraws" in str(table.caption)
 

@@ -50,7 +50,7 @@ def smallest_detectable_gap(
 
     It compares with a true gap, which has no sampling noise in it, and not with an observed one,
     which has: an observed gap may exceed it without being significant, or fall below it and be.
-    The answer is to 1e-4 in d. Groups and classes are those of the ``corrected`` mode; a gap that
+    The answer is to 1e-3 in d. Groups and classes are those of the ``corrected`` mode; a gap that
     lies in one class alone needs to be larger there. Rates may fall below 0 in the alternative.
 
     Returns:
@@ -117,7 +117,7 @@ def smallest_detectable_gap(
     low, high = 0.0, 1.0
     if not is_found(high):
         return None
-    while high - low > 1e-4:
+    while high - low > 1e-3:
         middle = (low + high) / 2
         low, high = (low, middle) if is_found(middle) else (middle, high)
     known_GC = np.where(support_GC > 0, 0.0, np.nan)

@@ -24,8 +24,13 @@ def run_round(searcher: TreeSearcher, packing: Packing, context: dict[str, Any])
         Exception: whatever our own side of the searcher raised; Tune would only log it.
     """
     scratch = tempfile.mkdtemp(prefix="fatefront-")
+
+    # not by `tune.with_parameters`: the object store, where that puts things, may lose them
+    def work(config: dict[str, Any]) -> None:
+        controller(config, context)
+
     trainable = tune.with_resources(
-        tune.with_parameters(controller, context=context),
+        work,
         lambda config: tune.PlacementGroupFactory(
             bundles(config["slot"], packing.cpus, packing.gpus)
         ),

@@ -143,7 +143,7 @@ def memory(place: Path) -> dict[str, Any]:
     watch.over.set()
     watch.join()
     machine = psutil.virtual_memory()
-    room = watch.most + 2 * watch.worker // 3  # others use the machine, too
+    room = watch.most + watch.worker // 2
     limit = 1 - (machine.available - room) / machine.total
     code = run(
         "memory", "--workers", "2", RAY_memory_usage_threshold=f"{limit:.4f}",

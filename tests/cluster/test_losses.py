@@ -104,6 +104,7 @@ def test_trials_without_room_are_run_again_one_at_a_time(place):
     assert "ran out of memory: again, 1 at once" in found["log"]
     assert "OutOfMemory" in {error["type"] for error in found["retries"]}
     assert {error["type"] for error in found["failed"]} <= {"OutOfMemory"}
-    assert found["results"] and found["num_twice"] == 0
+    assert found["results"]
+    assert found["num_twice"] == 0
     done = {key: result for key, result in found["results"].items() if result is not None}
     assert all(found["alone"][key] == result for key, result in done.items())

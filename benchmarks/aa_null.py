@@ -10,8 +10,8 @@ many sweeps at least one (arm, control) contrast of one objective is called diff
   that selected them;
 * ``raced, fresh``: max-T for the members on confirmation seeds that selected nothing.
 
-Racing is that of sweeps, orchestrator/racing.py, up to ``MOST_SEEDS``; members and controls are
-then tested on the seeds they have in common. All arms are equal, so dropping one is an error
+Racing is that of sweeps, orchestrator/search/racing.py, up to ``MOST_SEEDS``; members and controls
+are then tested on the seeds they have in common. All arms are equal, so dropping one is an error
 too: ``dropped`` is the share of
 sweeps with an arm decided out, ``dropped at once`` the same if 95 % of draws in which it is
 dominated were enough, without zone and without a minimum of seeds.
@@ -32,7 +32,7 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator.racing import further_seeds
+from orchestrator.search.racing import further_seeds
 from trainables.metrics.figures import Figure, fate_figure, metric_figure
 from trainables.metrics.joint import joint_draws
 from trainables.metrics.membership import dominated_draws, memberships, zone_of

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "unit"))
 
 from fake_sweep import FakeSweep, fake_spec
 
-from orchestrator.schedule import Attempt, Budget
+from orchestrator.search.schedule import Attempt, Budget
 from search_spaces.words import choice
 
 STEP = 1000

@@ -10,7 +10,7 @@ Each sweep starts with three seeds an arm and spends a budget of (arm, seed) pai
 
 * ``uniform``: one seed for all arms in turn;
 * ``open``: one seed for every arm whose membership is open;
-* ``racing``: orchestrator/racing.py, as sweeps do.
+* ``racing``: orchestrator/search/racing.py, as sweeps do.
 
 An (arm, seed) pair costs 1 whatever it is; in a sweep a new seed also brings its root, chain and
 controls along. There is no constraint on F1 here.
@@ -34,8 +34,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from orchestrator.pareto import pareto_mask
-from orchestrator.racing import further_seeds
+from orchestrator.fronts.pareto import pareto_mask
+from orchestrator.search.racing import further_seeds
 from trainables.metrics.figures import Figure
 from trainables.metrics.joint import joint_draws
 from trainables.metrics.membership import dominated_draws, memberships, zone_of

@@ -22,13 +22,13 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.evidence import open_evidence
-from orchestrator.front import build_front
-from orchestrator.manifest import read_manifest, read_sweep
-from orchestrator.merge_nodes import open_store
-from orchestrator.records import Ledger, load_records
-from orchestrator.schedule import Attempt, Budget, Schedule
-from orchestrator.searcher import make_proposer
+from orchestrator.fronts.front import build_front
+from orchestrator.judging.evidence import open_evidence
+from orchestrator.ledger.manifest import read_manifest, read_sweep
+from orchestrator.ledger.records import Ledger, load_records
+from orchestrator.merging.nodes import open_store
+from orchestrator.search.proposer import make_proposer
+from orchestrator.search.schedule import Attempt, Budget, Schedule
 from search_spaces.sweep_spec import SweepSpec
 from trainables.metrics.joint import joint_draws
 from trainables.metrics.membership import dominance_shares, dominated_draws

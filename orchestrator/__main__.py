@@ -6,7 +6,7 @@ def main() -> None:
     import os
     import sys
 
-    from orchestrator.environment import prepare
+    from orchestrator.running.environment import prepare
 
     # before anything imports ray or mlflow
     prepare(cluster=any(word.partition("=")[0] == "--address" for word in sys.argv[1:]))

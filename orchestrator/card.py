@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.data_sources import SOURCES
+from orchestrator.datasets.sources import SOURCES
 from search_spaces.sweep_spec import SweepSpec
 
 ATTRIBUTE_NAMES = {"sex": "sex (as recorded)", "gender": "gender (as recorded)"}

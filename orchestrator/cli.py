@@ -116,8 +116,8 @@ def run(
 ) -> None:
     """Run a sweep or go on with it: the same command resumes, a larger one extends."""
     with exit_codes(json, resumes=True):
-        from orchestrator.resources import parse_gpus
         from orchestrator.run import RunOptions, render_run, run_space
+        from orchestrator.running.resources import parse_gpus
 
         options = RunOptions(
             space=space, out=out, overrides=tuple(overrides or ()), trials=trials,
@@ -201,7 +201,7 @@ def export(
     a card and the licence of the data.
     """
     with exit_codes(json):
-        from orchestrator.export import export_sweep, render_export
+        from orchestrator.fronts.export import export_sweep, render_export
 
         emit(export_sweep(folder, to, open_test=not no_test), json, render_export)
 
@@ -271,7 +271,7 @@ def evaluate(
 ) -> None:
     """Compute every metric, with intervals and floors, for predictions of any model."""
     with exit_codes(json):
-        from orchestrator.evaluate import evaluate_file, render
+        from orchestrator.evaluation.evaluate import evaluate_file, render
 
         columns = probabilities.split(",") if probabilities else None
         result = evaluate_file(
@@ -282,7 +282,7 @@ def evaluate(
             replicates=replicates, keep_counts=html is not None,
         )  # fmt: skip
         if html is not None:
-            from orchestrator.evaluate_page import write_page
+            from orchestrator.evaluation.page import write_page
 
             write_page(result, html)
         emit(result, json, render)
@@ -318,7 +318,7 @@ def tables(
 ) -> None:
     """Show a sweep in the layout of the paper's tables, the published rows beside it."""
     with exit_codes(json):
-        from orchestrator.tables import TableOptions, make_tables, render_tables
+        from orchestrator.tables.tables import TableOptions, make_tables, render_tables
 
         options = TableOptions(
             format=format, style=style, split=split, mode=mode, reference=reference,
@@ -337,8 +337,8 @@ def audit(
 ) -> None:
     """Recompute every FATE of a printed table and say which does not follow from its figures."""
     with exit_codes(json):
-        from orchestrator.audit import audit_table
-        from orchestrator.audit_view import render_audit
+        from orchestrator.audit.audit import audit_table
+        from orchestrator.audit.view import render_audit
 
         emit(audit_table(table), json, render_audit)
 
@@ -379,8 +379,8 @@ def predict(
 ) -> None:
     """Compute logits of an exported model for a table of images of one's own."""
     with exit_codes(json):
-        from orchestrator.predict import predict as predict_table
-        from orchestrator.predict import render_predict
+        from orchestrator.evaluation.predict import predict as predict_table
+        from orchestrator.evaluation.predict import render_predict
 
         document = predict_table(
             model, table, output=to, root=root, image=image, group=group, batch_size=batch_size,
@@ -403,7 +403,7 @@ def merge(
 ) -> None:
     """Join the records of sweeps that were run elsewhere."""
     with exit_codes(json):
-        from orchestrator.merge import merge_sweeps, render_merge
+        from orchestrator.merging.merge import merge_sweeps, render_merge
 
         emit(merge_sweeps(folders, out, weights=not no_weights), json, render_merge)
 
@@ -435,7 +435,7 @@ def server(
 ) -> None:
     """Start an MLflow server for several sweeps or people; Ctrl-C ends it."""
     with exit_codes():
-        from orchestrator.server import ServerOptions, plan_server, serve
+        from orchestrator.tracking.server import ServerOptions, plan_server, serve
 
         options = ServerOptions(
             folder, backend_store_uri, artifacts, host, port, auth, allowed_hosts, workers
@@ -450,7 +450,7 @@ def server(
 def prepare(space: Data, overrides: Overrides = None, json: Json = False) -> None:
     """Decode all images of a search space's data once, into the array cache."""
     with exit_codes(json):
-        from orchestrator.data_verbs import prepare_data, render_prepared
+        from orchestrator.datasets.verbs import prepare_data, render_prepared
 
         emit(prepare_data(space, overrides or (), quiet=json), json, render_prepared)
 
@@ -467,7 +467,7 @@ def inspect(
 ) -> None:
     """Count classes x groups x splits, and warn of what would make a comparison worthless."""
     with exit_codes(json):
-        from orchestrator.data_verbs import inspect_data, render_inspected
+        from orchestrator.datasets.verbs import inspect_data, render_inspected
 
         document = inspect_data(space, overrides or (), quiet=json, against=against)
         emit(document, json, render_inspected)
@@ -488,7 +488,7 @@ def duplicates(
 ) -> None:
     """Find images that look alike (perceptual hash) and write them as groups."""
     with exit_codes(json):
-        from orchestrator.data_duplicates import duplicates_data, render_duplicates
+        from orchestrator.datasets.duplicates import duplicates_data, render_duplicates
 
         document = duplicates_data(
             space, to, overrides or (), max_distance=max_distance, turned=turned, quiet=json
@@ -512,7 +512,7 @@ def fetch(
 ) -> None:
     """Fetch a published data set by the ISIC client, or say how to get it by hand."""
     with exit_codes(json):
-        from orchestrator.data_fetch import fetch_data, render_fetched
+        from orchestrator.datasets.fetch import fetch_data, render_fetched
 
         emit(fetch_data(name, to, limit=limit, steps_only=steps), json, render_fetched)
 
@@ -530,7 +530,7 @@ def synthesize(
 ) -> None:
     """Write the synthetic data set to disk as JPEG files and a CSV table."""
     with exit_codes(json):
-        from orchestrator.data_verbs import render_synthesized, synthesize_data
+        from orchestrator.datasets.verbs import render_synthesized, synthesize_data
 
         emit(synthesize_data(to, overrides or (), quiet=json), json, render_synthesized)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from orchestrator.tree import Node, Tree, full_tree, grid
+from orchestrator.search.tree import Node, Tree, full_tree, grid
 from search_spaces.sweep_spec import SweepSpec
 from search_spaces.words import is_finite
 from trainables.errors import UserError
@@ -31,7 +31,7 @@ def plan_space(spec: SweepSpec, device: str | None = None) -> dict[str, Any]:
     Raises:
         UserError: a space with real-valued words has no number of trials.
     """
-    from orchestrator.resources import Resources
+    from orchestrator.running.resources import Resources
 
     resources = Resources().resolved(spec.compute.threads)
     device = device or resources.device

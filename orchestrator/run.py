@@ -20,18 +20,18 @@ from rich.text import Text
 
 from orchestrator.command import run_command
 from orchestrator.console import OK, OURS, stderr
-from orchestrator.data_verbs import load_with_bar
-from orchestrator.disk import nearest_existing
-from orchestrator.front import sweep_front
-from orchestrator.front_files import render, rows, write_front
-from orchestrator.front_judged import judge_front
+from orchestrator.datasets.verbs import load_with_bar
+from orchestrator.fronts.files import render, rows, write_front
+from orchestrator.fronts.front import sweep_front
+from orchestrator.fronts.judged import judge_front
+from orchestrator.ledger.records import load_records
+from orchestrator.ledger.storage_probe import probe
 from orchestrator.plan import duration
-from orchestrator.records import load_records
-from orchestrator.resources import Resources
-from orchestrator.schedule import Budget, Schedule
+from orchestrator.running.resources import Resources
+from orchestrator.running.sweep import Progress, run_sweep
+from orchestrator.search.disk import nearest_existing
+from orchestrator.search.schedule import Budget, Schedule
 from orchestrator.spaces import load_space
-from orchestrator.storage_probe import probe
-from orchestrator.sweep import Progress, run_sweep
 from search_spaces.sweep_spec import Search, SweepSpec
 from trainables.errors import UserError
 from trainables.node_cache import set_limit_gb
@@ -352,7 +352,7 @@ class _Lines:
         if known:
             self.say(f"{self.folder}: {known} trials known already")
         if self.spec.search.sampler == "grid":
-            from orchestrator.tree import full_tree
+            from orchestrator.search.tree import full_tree
 
             whole = full_tree(self.spec, schedule.tree.data, schedule.tree.device)
             self.grid = set(whole.nodes)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from orchestrator.manifest import read_manifest, read_sweep
+from orchestrator.ledger.manifest import read_manifest, read_sweep
 from orchestrator.spaces import load_space
 from trainables.errors import UserError
 from trainables.store import Store

@@ -10,8 +10,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.data_verbs import load_with_bar
-from orchestrator.schedule import result_of
+from orchestrator.datasets.verbs import load_with_bar
+from orchestrator.search.schedule import result_of
 from trainables.errors import UserError
 from trainables.measurement import measure_node
 from trainables.pruning.base import ScoringError

@@ -10,11 +10,11 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.aggregate import aggregate
-from orchestrator.constraints import is_feasible
-from orchestrator.manifest import read_manifest, read_sweep
-from orchestrator.objectives import signs
-from orchestrator.records import is_running, load_records, read_events
+from orchestrator.fronts.aggregate import aggregate
+from orchestrator.fronts.constraints import is_feasible
+from orchestrator.fronts.objectives import signs
+from orchestrator.ledger.manifest import read_manifest, read_sweep
+from orchestrator.ledger.records import is_running, load_records, read_events
 from search_spaces.sweep_spec import CONFIRMATION, Search
 from trainables.errors import UserError
 

@@ -34,7 +34,7 @@ OBJECTIVES = (
     "fate_eodd_hardt", "fate_eodd", "fate_eopp1", "fate_eopp0", "f1", "f1_worst_group",
     "gap_debiased", "auroc", "params", "flops", "latency",
 )  # fmt: skip
-"""What may be searched for; directions are in ``orchestrator/objectives.py``."""
+"""What may be searched for; directions are in ``orchestrator/fronts/objectives.py``."""
 UNDRAWN = ("gap_debiased", "auroc", "latency")
 """Objectives that are not redrawn with seeds and patients, so that no race can be about them."""
 

@@ -2,7 +2,7 @@
 one.
 
 In YAML: ``{choice: [0.02, 0.05]}``, ``{one_of: [snnl, {name: random}]}``, ``{number: {low: 0.1,
-high: 1, log: true}}``, ``{integer: {low: 1, high: 5}}``. Only ``orchestrator/searcher.py``
+high: 1, log: true}}``, ``{integer: {low: 1, high: 5}}``. Only ``orchestrator/search/proposer.py``
 translates them to Optuna.
 """
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from orchestrator.cluster.attach import launched_from
-from orchestrator.resources import Resources, check_gpus_per_trial
+from orchestrator.running.resources import Resources, check_gpus_per_trial
 from trainables.errors import UserError
 
 

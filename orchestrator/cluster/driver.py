@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from orchestrator.cluster.description import option
-from orchestrator.records import read_events
+from orchestrator.ledger.records import read_events
 
 RESTARTS = 3
 """Starts in a row that finish no trial, before it is given up."""

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from orchestrator.aggregate import spread
-from orchestrator.front import Front, Member
-from orchestrator.judged_columns import columns_of
-from orchestrator.judgement import Judgement
-from orchestrator.objectives import maximised
+from orchestrator.fronts.aggregate import spread
+from orchestrator.fronts.front import Front, Member
+from orchestrator.fronts.objectives import maximised
+from orchestrator.fronts.pareto import pareto_mask
+from orchestrator.judging.columns import columns_of
+from orchestrator.judging.judgement import Judgement
 from orchestrator.pages.svg import (
     Chart,
     Key,
@@ -24,7 +25,6 @@ from orchestrator.pages.svg import (
     text,
     upright,
 )
-from orchestrator.pareto import pareto_mask
 
 ROLES = {
     "treatment": ("circle", "c-blue"),

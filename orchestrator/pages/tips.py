@@ -6,11 +6,11 @@ import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from orchestrator.aggregate import Aggregate
-from orchestrator.front import Front, Member
-from orchestrator.front_sure import GAP_NAMES, gap_of, number, with_ends
-from orchestrator.judged_columns import CONTROLS, columns_of
-from orchestrator.judgement import Judgement
+from orchestrator.fronts.aggregate import Aggregate
+from orchestrator.fronts.front import Front, Member
+from orchestrator.fronts.sure import GAP_NAMES, gap_of, number, with_ends
+from orchestrator.judging.columns import CONTROLS, columns_of
+from orchestrator.judging.judgement import Judgement
 from orchestrator.pages.chains import chains
 from orchestrator.pages.document import Cell
 

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from orchestrator.judged_columns import CONTROLS
+from orchestrator.judging.columns import CONTROLS
+from orchestrator.judging.seed_interval import mean_over_seeds
 from orchestrator.pages.document import Cell, figure, folded, paragraph, table
 from orchestrator.pages.svg import (
     COLOURS,
@@ -24,7 +25,6 @@ from orchestrator.pages.svg import (
 from orchestrator.pages.tips import signed
 from orchestrator.report.facts import Facts
 from orchestrator.report.section import Section
-from orchestrator.seed_interval import mean_over_seeds
 from trainables.metrics.verdict import PLAIN_NAMES
 
 LEFT, WIDTH, STEP = 330, 1180, 19

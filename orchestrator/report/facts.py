@@ -8,22 +8,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from orchestrator.aggregate import Aggregate, aggregate
 from orchestrator.card import attribute_name
-from orchestrator.export import why_empty
-from orchestrator.front import Front, Member, confirming, sweep_front
-from orchestrator.front_judged import judge_front
-from orchestrator.front_sure import gap_of
-from orchestrator.judge import judge_folder
-from orchestrator.judgement import Judgement
-from orchestrator.manifest import read_manifest, read_sweep
-from orchestrator.merge_nodes import open_store
+from orchestrator.fronts.aggregate import Aggregate, aggregate
+from orchestrator.fronts.export import why_empty
+from orchestrator.fronts.front import Front, Member, confirming, sweep_front
+from orchestrator.fronts.judged import judge_front
+from orchestrator.fronts.sure import gap_of
+from orchestrator.judging.judge import judge_folder
+from orchestrator.judging.judgement import Judgement
+from orchestrator.ledger.manifest import read_manifest, read_sweep
+from orchestrator.ledger.records import load_records, read_events
+from orchestrator.ledger.sealed import adaptive_keys, with_references
+from orchestrator.merging.nodes import open_store
 from orchestrator.pages.chains import chains
 from orchestrator.pages.tips import is_reference
-from orchestrator.records import load_records, read_events
-from orchestrator.sealed import adaptive_keys, with_references
-from orchestrator.tables import TableOptions, open_split, row_document
-from orchestrator.tables_rows import make_rows
+from orchestrator.tables.rows import make_rows
+from orchestrator.tables.tables import TableOptions, open_split, row_document
 from search_spaces.sweep_spec import SweepSpec
 from trainables.errors import UserError
 from trainables.store import Store

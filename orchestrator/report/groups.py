@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from orchestrator.aggregate import GAPS
-from orchestrator.front_sure import GAP_NAMES, number, p_text
+from orchestrator.fronts.aggregate import GAPS
+from orchestrator.fronts.sure import GAP_NAMES, number, p_text
 from orchestrator.pages.document import Cell, figure, folded, paragraph, table
 from orchestrator.pages.group_bars import BarRow, Valued, group_bars
 from orchestrator.pages.svg import Chart, Key, Scale, interval, legend, line, mark, scale_of, text
 from orchestrator.pages.tips import signed
-from orchestrator.published import AVG, SCORES
 from orchestrator.report.facts import Facts
 from orchestrator.report.section import Section
+from orchestrator.tables.published import AVG, SCORES
 
 MAX_BARS = 16
 LEFT, WIDTH, STEP = 330, 1180, 26

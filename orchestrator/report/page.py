@@ -12,17 +12,18 @@ from typing import Any
 
 from rich.text import Text
 
-from orchestrator.front_files import all_notes
-from orchestrator.front_page import (
+from orchestrator.fronts.files import all_notes
+from orchestrator.fronts.headline import headline
+from orchestrator.fronts.page import (
     front_facts,
     front_figure,
     front_trials,
     seeds_text,
 )
-from orchestrator.front_sure import sure_table
-from orchestrator.front_table import members_table
-from orchestrator.headline import headline
-from orchestrator.manifest import fatefront_version
+from orchestrator.fronts.sure import sure_table
+from orchestrator.fronts.table import members_table
+from orchestrator.ledger.manifest import fatefront_version
+from orchestrator.ledger.sealed import adaptive_keys
 from orchestrator.pages.document import bullets, html_document, paragraph
 from orchestrator.pages.document import facts as facts_list
 from orchestrator.report.channels import channels_section
@@ -37,7 +38,6 @@ from orchestrator.report.membership import membership_section
 from orchestrator.report.parameters import parameters_section
 from orchestrator.report.provenance import data_section, run_section
 from orchestrator.report.section import Section
-from orchestrator.sealed import adaptive_keys
 from trainables.errors import UserError
 
 MAX_BYTES = 5_000_000

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from orchestrator.objectives import OBJECTIVES
+from orchestrator.fronts.objectives import OBJECTIVES
 from orchestrator.pages.document import figure, paragraph
 from orchestrator.pages.svg import (
     Chart,

@@ -11,11 +11,11 @@ from typing import Any
 
 from orchestrator.card import changes_of, data_terms, unknown_line, use_lines
 from orchestrator.command import without_users
-from orchestrator.images import read_images
+from orchestrator.datasets.images import read_images
+from orchestrator.ledger.sealed import opened_keys
 from orchestrator.pages.document import Cell, bullets, folded, paragraph, table
 from orchestrator.report.facts import Facts
 from orchestrator.report.section import Section
-from orchestrator.sealed import opened_keys
 from trainables.data.base import SPLITS
 from trainables.errors import UserError
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import optuna
 
-from orchestrator.objectives import signs
-from orchestrator.proposals import Measured, Proposal
+from orchestrator.fronts.objectives import signs
 from orchestrator.report.facts import Facts
-from orchestrator.searcher import OptunaProposer
-from orchestrator.tree import Configuration
+from orchestrator.search.proposals import Measured, Proposal
+from orchestrator.search.proposer import OptunaProposer
+from orchestrator.search.tree import Configuration
 from trainables.errors import UserError
 from trainables.trial_spec import configuration_key
 

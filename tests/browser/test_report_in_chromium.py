@@ -10,10 +10,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
 from tiny_sweep import run_tiny
 
-from orchestrator.export import export_sweep
-from orchestrator.front import sweep_front
-from orchestrator.manifest import read_sweep
-from orchestrator.records import load_records
+from orchestrator.fronts.export import export_sweep
+from orchestrator.fronts.front import sweep_front
+from orchestrator.ledger.manifest import read_sweep
+from orchestrator.ledger.records import load_records
 from orchestrator.report.page import write_report
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from orchestrator.gpu_sharing import CONTROL
+from orchestrator.running.gpu_sharing import CONTROL
 
 pytestmark = [
     pytest.mark.gpu,

@@ -17,9 +17,9 @@ from mlflow import MlflowClient
 from servers import POSTGRES, ROOT, free_port, mlflow_server, postgresql, s3_server
 from sweep_runs import Cli, alive, write_space
 
-from orchestrator.manifest import read_manifest
-from orchestrator.records import load_records
-from orchestrator.tracked_client import quiet
+from orchestrator.ledger.manifest import read_manifest
+from orchestrator.ledger.records import load_records
+from orchestrator.tracking.client import quiet
 
 pytestmark = pytest.mark.slow
 NUM_SWEEPS, NUM_TRIALS = 8, 7
@@ -156,7 +156,7 @@ def write_all(uri, sweeps):
         subprocess.run(
             [sys.executable, "-m", "mlflow", "db", "upgrade", uri], check=True, capture_output=True
         )
-    command = [sys.executable, "-m", "orchestrator.tracking"]
+    command = [sys.executable, "-m", "orchestrator.tracking.process"]
     begun = time.monotonic()
     passes = [
         subprocess.Popen(

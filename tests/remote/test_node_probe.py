@@ -14,11 +14,11 @@ pytestmark = pytest.mark.slow
 
 CLUSTER = """
 import sys
-from orchestrator.environment import prepare
+from orchestrator.running.environment import prepare
 prepare()
 import ray
 from ray.cluster_utils import Cluster
-from orchestrator.storage_probe import probe_nodes
+from orchestrator.ledger.storage_probe import probe_nodes
 from trainables.errors import UserError
 from trainables.storage import Storage
 

@@ -12,9 +12,9 @@ from servers import S3_SETTINGS, gcs_server, s3_server
 from typer.testing import CliRunner
 
 from orchestrator.cli import app
-from orchestrator.records import Ledger
-from orchestrator.storage_probe import probe
-from orchestrator.stored_ledger import StoredLedger
+from orchestrator.ledger.records import Ledger
+from orchestrator.ledger.storage_probe import probe
+from orchestrator.ledger.stored_ledger import StoredLedger
 from trainables.errors import UserError
 from trainables.storage import Storage, StorageError, reason
 from trainables.store import GoneError, Store

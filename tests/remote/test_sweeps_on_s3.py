@@ -11,8 +11,8 @@ import psutil
 import pytest
 from sweep_runs import results, wait_gone, write_space
 
-from orchestrator.manifest import read_manifest
-from orchestrator.records import load_records, read_events
+from orchestrator.ledger.manifest import read_manifest
+from orchestrator.ledger.records import load_records, read_events
 from trainables.store import Store
 
 pytestmark = pytest.mark.slow

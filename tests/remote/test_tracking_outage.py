@@ -10,8 +10,8 @@ from mlflow import MlflowClient
 from servers import end, free_port, mlflow_server
 from sweep_runs import Cli, write_space
 
-from orchestrator.manifest import read_manifest
-from orchestrator.records import load_records
+from orchestrator.ledger.manifest import read_manifest
+from orchestrator.ledger.records import load_records
 
 pytestmark = pytest.mark.slow
 SEEDS, TRIALS_A_SEED = 5, 7

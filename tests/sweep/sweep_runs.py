@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import yaml
 
-from orchestrator.records import load_records, read_events
+from orchestrator.ledger.records import load_records, read_events
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPE = {"epochs": 1, "batch_size": 8, "schedule": "constant", "normalise": "imagenet"}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sweep_runs import SPACE, assert_each_node_once, results, wait_gone, write_space
 
-from orchestrator.records import load_records, read_events
+from orchestrator.ledger.records import load_records, read_events
 
 PRUNE = {
     "criterion": {"name": "snnl", "temperature": {"choice": [0.1, 1.0]}},

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from sweep_runs import RECIPE, alive, assert_each_node_once, results, write_space
 
-from orchestrator.records import load_records, read_events
+from orchestrator.ledger.records import load_records, read_events
 
 HEALTHY = {"criterion": "snnl", "ratio": 0.3, "site": "conv"}
 

@@ -9,8 +9,8 @@ import signal
 import pytest
 from sweep_runs import assert_each_node_once, results, wait_gone, write_space
 
-from orchestrator.records import load_records, read_events
-from orchestrator.tables import TableOptions, make_tables
+from orchestrator.ledger.records import load_records, read_events
+from orchestrator.tables.tables import TableOptions, make_tables
 from search_spaces.sweep_spec import CONFIRMATION
 
 SEARCH = {

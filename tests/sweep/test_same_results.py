@@ -16,10 +16,10 @@ import psutil
 import pytest
 from sweep_runs import alive, assert_each_node_once, results, wait_gone, write_space
 
-from orchestrator.manifest import read_manifest
-from orchestrator.records import Ledger, is_running, load_records, read_events
+from orchestrator.ledger.manifest import read_manifest
+from orchestrator.ledger.records import Ledger, is_running, load_records, read_events
+from orchestrator.search.tree import full_tree
 from orchestrator.spaces import load_space
-from orchestrator.tree import full_tree
 from trainables.trial_spec import DataIdentity
 
 NUM_TRIALS = 14

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.records import Ledger
-from orchestrator.schedule import FINISHED, Attempt, Budget, Schedule, result_of
-from orchestrator.searcher import make_proposer
+from orchestrator.ledger.records import Ledger
+from orchestrator.search.proposer import make_proposer
+from orchestrator.search.schedule import FINISHED, Attempt, Budget, Schedule, result_of
 from search_spaces.sweep_spec import Search, SweepSpec
 from search_spaces.words import choice
 from trainables.data.synthetic import Synthetic

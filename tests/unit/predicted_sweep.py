@@ -5,8 +5,8 @@ and evidence are then the real ones.
 import numpy as np
 from fake_sweep import CLASSES, FakeSweep
 
-from orchestrator.evidence import Evidence
-from orchestrator.images import SplitImages
+from orchestrator.datasets.images import SplitImages
+from orchestrator.judging.evidence import Evidence
 from trainables.metrics.confusion import confusion_counts, counts_digest
 from trainables.metrics.summary import summarise
 

@@ -10,9 +10,9 @@ import shutil
 import pytest
 from tiny_sweep import DATA, run_tiny
 
-from orchestrator.front import build_front
-from orchestrator.front_judged import judge_front
-from orchestrator.records import load_records
+from orchestrator.fronts.front import build_front
+from orchestrator.fronts.judged import judge_front
+from orchestrator.ledger.records import load_records
 from search_spaces.words import choice
 
 NUM_SWEEPS, MOST_ERRORS = 20, 4

@@ -11,11 +11,11 @@ import pytest
 from rich.console import Console
 from scipy.optimize import linprog
 
-from orchestrator.audit import audit_table
-from orchestrator.audit_cells import fate_bounds
-from orchestrator.audit_reference import FACTOR, cells_of, implied_reference, slip
-from orchestrator.audit_view import render_audit
-from orchestrator.published import Interval, package_file, read_blocks
+from orchestrator.audit.audit import audit_table
+from orchestrator.audit.cells import fate_bounds
+from orchestrator.audit.reference import FACTOR, cells_of, implied_reference, slip
+from orchestrator.audit.view import render_audit
+from orchestrator.tables.published import Interval, package_file, read_blocks
 from trainables.errors import UserError
 from trainables.metrics.fate import fate
 

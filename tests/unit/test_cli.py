@@ -17,10 +17,10 @@ from typer.testing import CliRunner
 
 from orchestrator.cli import app
 from orchestrator.console import exit_codes
+from orchestrator.ledger.records import Ledger
 from orchestrator.plan import plan_space
-from orchestrator.records import Ledger
+from orchestrator.search.tree import full_tree
 from orchestrator.spaces import load_space
-from orchestrator.tree import full_tree
 from search_spaces.sweep_spec import Search
 from search_spaces.words import choice
 from trainables.errors import UserError

@@ -2,8 +2,8 @@
 
 import pytest
 
-from orchestrator.aggregate import Aggregate
-from orchestrator.front import common_seeds
+from orchestrator.fronts.aggregate import Aggregate
+from orchestrator.fronts.front import common_seeds
 
 
 def point(*seeds: int) -> Aggregate:

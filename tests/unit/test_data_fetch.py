@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from orchestrator import data_fetch
 from orchestrator.cli import app
-from orchestrator.data_fetch import fetch_data, fetch_table, find_client
-from orchestrator.data_sources import SOURCES, TableFile
+from orchestrator.datasets import fetch as data_fetch
+from orchestrator.datasets.fetch import fetch_data, fetch_table, find_client
+from orchestrator.datasets.sources import SOURCES, TableFile
 from trainables.data.ham10000 import HAM10000
 from trainables.data.load import parse_data
 from trainables.errors import UserError

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from fake_sweep import FakeSweep, fake_spec, node_document
 
-from orchestrator.disk import FREE_BYTES, DiskKeeper
-from orchestrator.front import sweep_front
-from orchestrator.schedule import Attempt, Schedule
+from orchestrator.fronts.front import sweep_front
+from orchestrator.search.disk import FREE_BYTES, DiskKeeper
+from orchestrator.search.schedule import Attempt, Schedule
 from search_spaces.sweep_spec import SweepSpec
 from trainables.node import MODEL_FILES
 

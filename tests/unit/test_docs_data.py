@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from orchestrator.data_sources import SOURCES
+from orchestrator.datasets.sources import SOURCES
 from trainables.data.darken import Darken
 from trainables.data.load import parse_data
 from trainables.registry import datasets

@@ -11,7 +11,7 @@ from rich.console import Console
 from sklearn.metrics import f1_score, roc_auc_score
 
 import orchestrator
-from orchestrator.evaluate import evaluate_file, render
+from orchestrator.evaluation.evaluate import evaluate_file, render
 from trainables.errors import UserError
 from trainables.metrics.confusion import confusion_counts, counts_digest
 from trainables.metrics.fate import fate

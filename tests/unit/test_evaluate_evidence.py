@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from orchestrator.evaluate import evaluate_file
+from orchestrator.evaluation.evaluate import evaluate_file
 from trainables.errors import UserError
 from trainables.metrics.calibration import auroc_replicates
 from trainables.metrics.clinical import threshold_at_specificity, underdiagnosis

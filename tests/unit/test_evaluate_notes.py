@@ -6,9 +6,9 @@ import io
 import pytest
 from rich.console import Console
 
-from orchestrator.evaluate import evaluate_file, render
-from orchestrator.evaluate_notes import told
-from orchestrator.evaluate_page import page
+from orchestrator.evaluation.evaluate import evaluate_file, render
+from orchestrator.evaluation.notes import told
+from orchestrator.evaluation.page import page
 from orchestrator.wrapped_table import fitted
 
 

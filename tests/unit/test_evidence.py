@@ -7,10 +7,10 @@ import pytest
 from sklearn.metrics import f1_score
 from tiny_sweep import copy_sweep, run_tiny
 
-from orchestrator.evidence import open_evidence
-from orchestrator.images import IMAGES, read_images, split_images, write_images
-from orchestrator.manifest import read_manifest
-from orchestrator.records import load_records
+from orchestrator.datasets.images import IMAGES, read_images, split_images, write_images
+from orchestrator.judging.evidence import open_evidence
+from orchestrator.ledger.manifest import read_manifest
+from orchestrator.ledger.records import load_records
 from trainables.data.load import load_dataset
 from trainables.errors import UserError
 from trainables.store import Store, StoreError

@@ -15,13 +15,13 @@ import pytest
 from sklearn.metrics import f1_score, recall_score
 from tiny_sweep import copy_sweep, run_tiny
 
-from orchestrator.export import export_sweep, render_export
-from orchestrator.export_models import model_name, model_names
-from orchestrator.front import build_front
-from orchestrator.front_page import Page, front_page
+from orchestrator.fronts.export import export_sweep, render_export
+from orchestrator.fronts.export_models import model_name, model_names
+from orchestrator.fronts.front import build_front
+from orchestrator.fronts.page import Page, front_page
+from orchestrator.ledger.records import Ledger, load_records, read_events
+from orchestrator.ledger.sealed import adaptive_keys
 from orchestrator.pages.front_chart import axes
-from orchestrator.records import Ledger, load_records, read_events
-from orchestrator.sealed import adaptive_keys
 from trainables.data.load import load_dataset
 from trainables.errors import UserError
 from trainables.portable import load_portable

@@ -14,14 +14,14 @@ import pytest
 from optuna._hypervolume import compute_hypervolume
 from rich.console import Console
 
-from orchestrator import front as front_module
-from orchestrator.front import REFERENCE_POINT, build_front
-from orchestrator.front_files import COLUMNS, render, rows, write_front
-from orchestrator.pareto import dominates, hypervolume, knee, pareto_mask
-from orchestrator.records import Ledger, load_records, write_records
+import orchestrator
+from orchestrator.fronts.files import COLUMNS, render, rows, write_front
+from orchestrator.fronts.front import REFERENCE_POINT, build_front
+from orchestrator.fronts.pareto import dominates, hypervolume, knee, pareto_mask
+from orchestrator.ledger.records import Ledger, load_records, write_records
 from search_spaces.sweep_spec import OBJECTIVES
 
-SCHEMAS = Path(front_module.__file__).parent / "schemas"
+SCHEMAS = Path(orchestrator.__file__).parent / "schemas"
 OBJECTIVE = ("fate_eodd_hardt", "f1")
 SHA = "ab" * 32
 

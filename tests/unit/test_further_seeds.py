@@ -9,12 +9,12 @@ import pytest
 from fake_sweep import fake_spec
 from predicted_sweep import IMAGES, Predicted
 
-from orchestrator.evidence import Evidence
-from orchestrator.front import build_front, sweep_front
-from orchestrator.front_files import document, render
-from orchestrator.headline import headline, is_refuted
-from orchestrator.schedule import FINISHED, Budget
-from orchestrator.tree import full_tree
+from orchestrator.fronts.files import document, render
+from orchestrator.fronts.front import build_front, sweep_front
+from orchestrator.fronts.headline import headline, is_refuted
+from orchestrator.judging.evidence import Evidence
+from orchestrator.search.schedule import FINISHED, Budget
+from orchestrator.search.tree import full_tree
 from search_spaces.sweep_spec import CONFIRMATION, Search
 from search_spaces.words import choice
 from trainables.store import StoreError

@@ -13,10 +13,10 @@ from sklearn.preprocessing import normalize
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from orchestrator.records import Ledger
-from orchestrator.resources import Resources
-from orchestrator.schedule import Budget
-from orchestrator.sweep import run_sweep
+from orchestrator.ledger.records import Ledger
+from orchestrator.running.resources import Resources
+from orchestrator.running.sweep import run_sweep
+from orchestrator.search.schedule import Budget
 from search_spaces.sweep_spec import Search, SweepSpec
 from trainables.baselines.base import Batch, Task
 from trainables.baselines.hsic import HSIC

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from orchestrator.pareto import hypervolume, pareto_mask
+from orchestrator.fronts.pareto import hypervolume, pareto_mask
 from trainables.metrics.figures import (
     contrast_figure,
     difference_interval,

@@ -9,19 +9,19 @@ import yaml
 from mlflow import MlflowClient
 from tiny_sweep import copy_sweep, run_tiny
 
-from orchestrator.contrasts import contrasted_figure, contrasts_notes
-from orchestrator.evidence import num_replicates, open_evidence
-from orchestrator.front import build_front
-from orchestrator.front_files import all_notes, render, write_front
-from orchestrator.front_judged import judge_front
-from orchestrator.headline import headline
-from orchestrator.history import MAX_POINTS, hypervolume_history
-from orchestrator.judge import judge
-from orchestrator.manifest import read_manifest
-from orchestrator.optimism import expected_optimism
-from orchestrator.records import load_records, read_events
-from orchestrator.tracked_pass import Pass
-from orchestrator.tracked_runs import CONFIGURATION, CONFIGURATION_KEY, KEY, KIND
+from orchestrator.fronts.files import all_notes, render, write_front
+from orchestrator.fronts.front import build_front
+from orchestrator.fronts.headline import headline
+from orchestrator.fronts.history import MAX_POINTS, hypervolume_history
+from orchestrator.fronts.judged import judge_front
+from orchestrator.fronts.optimism import expected_optimism
+from orchestrator.judging.contrasts import contrasted_figure, contrasts_notes
+from orchestrator.judging.evidence import num_replicates, open_evidence
+from orchestrator.judging.judge import judge
+from orchestrator.ledger.manifest import read_manifest
+from orchestrator.ledger.records import load_records, read_events
+from orchestrator.tracking.one_pass import Pass
+from orchestrator.tracking.runs import CONFIGURATION, CONFIGURATION_KEY, KEY, KIND
 from search_spaces.sweep_spec import Search
 from trainables.metrics.verdict import metric_name
 from trainables.store import Store

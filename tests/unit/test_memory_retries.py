@@ -7,10 +7,10 @@ import ray
 import torch
 from fake_sweep import FakeSweep, fake_spec, wide_spec
 
-from orchestrator.memory_retries import Packing, half
-from orchestrator.records import load_records
-from orchestrator.schedule import FINISHED, Attempt, Budget
-from orchestrator.worker import describe, describe_loss
+from orchestrator.ledger.records import load_records
+from orchestrator.running.worker import describe, describe_loss
+from orchestrator.search.memory_retries import Packing, half
+from orchestrator.search.schedule import FINISHED, Attempt, Budget
 
 NO_ROOM = {"type": "OutOfMemory", "reason": "out of memory: 12 GiB", "infrastructure": False}
 

@@ -8,15 +8,15 @@ import jsonschema
 import pytest
 from tiny_sweep import DATA, copy_sweep, run_tiny, tiny_spec
 
-from orchestrator.export import export_sweep
-from orchestrator.front import build_front
-from orchestrator.manifest import read_manifest, read_sweep
-from orchestrator.merge import merge_sweeps, render_merge
-from orchestrator.merge_spaces import renamed, union
-from orchestrator.proposals import Proposal, in_space
-from orchestrator.records import Ledger, load_records, read_events
+from orchestrator.fronts.export import export_sweep
+from orchestrator.fronts.front import build_front
+from orchestrator.ledger.manifest import read_manifest, read_sweep
+from orchestrator.ledger.records import Ledger, load_records, read_events
+from orchestrator.merging.merge import merge_sweeps, render_merge
+from orchestrator.merging.spaces import renamed, union
+from orchestrator.search.proposals import Proposal, in_space
+from orchestrator.search.tree import grid
 from orchestrator.status import sweep_status
-from orchestrator.tree import grid
 from search_spaces.words import choice, one_of
 from trainables.errors import UserError
 from trainables.store import Store

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from orchestrator.plan import ANYWHERE, plan_space
-from orchestrator.tree import full_tree
+from orchestrator.search.tree import full_tree
 from search_spaces.sweep_spec import Search, SweepSpec
 from search_spaces.words import one_of
 from trainables.baselines.base import Batch, Task

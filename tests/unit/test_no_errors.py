@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from orchestrator.evaluate import evaluate_file
+from orchestrator.evaluation.evaluate import evaluate_file
 from trainables.metrics.corrected_gap import gap_debiased
 from trainables.metrics.fairness import GAPS
 from trainables.metrics.figures import difference_interval, metric_interval

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from orchestrator.tree import full_tree
+from orchestrator.search.tree import full_tree
 from search_spaces.sweep_spec import Search, SweepSpec
 from search_spaces.words import choice, one_of
 from trainables.baselines.weight_pruning import lowest_masks, saliency

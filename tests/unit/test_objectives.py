@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from fake_sweep import FakeSweep, fake_spec
 
-from orchestrator.aggregate import aggregate
-from orchestrator.constraints import f1_loss, is_feasible, violations
-from orchestrator.front import build_front
-from orchestrator.front_files import render
-from orchestrator.front_page import Page, front_page
-from orchestrator.objectives import directions, maximised, reference_point
-from orchestrator.proposals import Measured
-from orchestrator.schedule import Budget
-from orchestrator.searcher import OptunaProposer
+from orchestrator.fronts.aggregate import aggregate
+from orchestrator.fronts.constraints import f1_loss, is_feasible, violations
+from orchestrator.fronts.files import render
+from orchestrator.fronts.front import build_front
+from orchestrator.fronts.objectives import directions, maximised, reference_point
+from orchestrator.fronts.page import Page, front_page
+from orchestrator.search.proposals import Measured
+from orchestrator.search.proposer import OptunaProposer
+from orchestrator.search.schedule import Budget
 from search_spaces.sweep_spec import OBJECTIVES, Search
 from search_spaces.words import number
 from trainables.data.load import load_dataset

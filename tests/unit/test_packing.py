@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from orchestrator.gpu_sharing import CONTROL, LOGS, PIPES, shared_gpu
-from orchestrator.packing import (
+from orchestrator.running.gpu_sharing import CONTROL, LOGS, PIPES, shared_gpu
+from orchestrator.running.packing import (
     CONTEXT_BYTES,
     MeasuredPacking,
     digest_of,
@@ -15,7 +15,7 @@ from orchestrator.packing import (
     trials_to_try,
     write_packing,
 )
-from orchestrator.resources import Resources, parse_gpus
+from orchestrator.running.resources import Resources, parse_gpus
 from trainables.data.load import load_dataset
 from trainables.data.synthetic import Synthetic
 from trainables.errors import UserError

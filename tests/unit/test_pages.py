@@ -10,8 +10,8 @@ from PIL import Image
 
 from orchestrator.card import card_text, data_terms, licence_text
 from orchestrator.command import run_command, without_users
-from orchestrator.front import build_front
-from orchestrator.front_static import latex_table, write_pictures
+from orchestrator.fronts.front import build_front
+from orchestrator.fronts.static import latex_table, write_pictures
 from orchestrator.pages.chains import chains
 from orchestrator.pages.document import Cell, html_document, script_json, table
 from orchestrator.pages.group_bars import BarRow, Valued, group_bars

@@ -3,8 +3,8 @@
 import pytest
 from fake_sweep import FakeSweep, fake_spec
 
+from orchestrator.ledger.records import load_records
 from orchestrator.plan import duration, plan_space
-from orchestrator.records import load_records
 from search_spaces.words import choice, integer, number, one_of
 from trainables.errors import UserError
 

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 from tiny_sweep import run_tiny
 
-from orchestrator.evaluate import evaluate_file
-from orchestrator.predict import predict
-from orchestrator.records import load_records
+from orchestrator.evaluation.evaluate import evaluate_file
+from orchestrator.evaluation.predict import predict
+from orchestrator.ledger.records import load_records
 from trainables.data.load import load_dataset
 from trainables.errors import UserError
 from trainables.portable import load_portable, save_portable

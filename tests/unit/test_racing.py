@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from orchestrator.racing import further_seeds, worth
+from orchestrator.search.racing import further_seeds, worth
 from trainables.metrics.membership import dominance_shares, memberships
 
 ZONE = np.array([0.02, 0.005])

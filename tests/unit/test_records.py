@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from fake_sweep import NAN_LOSS, FakeSweep, equal_groups, fake_spec, measured, wide_spec
 
-from orchestrator.records import (
+from orchestrator.ledger.records import (
     MAX_LINE,
     Ledger,
     compact,
@@ -20,7 +20,7 @@ from orchestrator.records import (
     read_events,
     write_records,
 )
-from orchestrator.schedule import Budget
+from orchestrator.search.schedule import Budget
 from search_spaces.words import choice
 from trainables.errors import UserError
 from trainables.metrics.summary import summarise
@@ -91,7 +91,7 @@ def test_no_sweep_here(tmp_path):
 
 OPEN = """
 import pathlib, sys
-from orchestrator.records import Ledger
+from orchestrator.ledger.records import Ledger
 from trainables.errors import UserError
 
 try:

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from tiny_sweep import copy_sweep, run_tiny
 
-from orchestrator.front import sweep_front
-from orchestrator.manifest import read_sweep
-from orchestrator.records import load_records, read_events
+from orchestrator.fronts.front import sweep_front
+from orchestrator.ledger.manifest import read_sweep
+from orchestrator.ledger.records import load_records, read_events
 from orchestrator.report.facts import gather
 from orchestrator.report.page import ReportOptions, write_report
 from trainables.data.load import load_dataset

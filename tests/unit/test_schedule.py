@@ -5,9 +5,9 @@ from collections import Counter
 import pytest
 from fake_sweep import DATA, NAN_LOSS, WORKER_LOST, FakeSweep, equal_groups, fake_spec, wide_spec
 
-from orchestrator.records import load_records
-from orchestrator.schedule import FINISHED, MAX_AHEAD, Attempt, Budget
-from orchestrator.tree import full_tree
+from orchestrator.ledger.records import load_records
+from orchestrator.search.schedule import FINISHED, MAX_AHEAD, Attempt, Budget
+from orchestrator.search.tree import full_tree
 from search_spaces.words import choice, number
 from trainables.errors import UserError
 

@@ -19,13 +19,13 @@ from typer.testing import CliRunner
 
 import orchestrator
 from orchestrator.cli import app
-from orchestrator.front_files import COLUMNS
-from orchestrator.proposals import Proposal
-from orchestrator.records import Ledger, load_records
+from orchestrator.fronts.files import COLUMNS
+from orchestrator.ledger.records import Ledger, load_records
 from orchestrator.run import RunOptions, run_space
-from orchestrator.schedule import Budget, Schedule
-from orchestrator.searcher import OptunaProposer
-from orchestrator.tree import Configuration
+from orchestrator.search.proposals import Proposal
+from orchestrator.search.proposer import OptunaProposer
+from orchestrator.search.schedule import Budget, Schedule
+from orchestrator.search.tree import Configuration
 from search_spaces.sweep_spec import Search
 from trainables.store import Store
 from trainables.trial_spec import DataIdentity

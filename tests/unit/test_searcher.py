@@ -10,12 +10,12 @@ import pytest
 from fake_sweep import NAN_LOSS, FakeSweep, equal_groups, fake_spec, wide_spec
 from optuna.trial import TrialState
 
-from orchestrator.aggregate import aggregate
-from orchestrator.proposals import Measured, Proposal
-from orchestrator.records import load_records
-from orchestrator.schedule import FINISHED, Attempt, Budget
-from orchestrator.searcher import OptunaProposer
-from orchestrator.tree import grid
+from orchestrator.fronts.aggregate import aggregate
+from orchestrator.ledger.records import load_records
+from orchestrator.search.proposals import Measured, Proposal
+from orchestrator.search.proposer import OptunaProposer
+from orchestrator.search.schedule import FINISHED, Attempt, Budget
+from orchestrator.search.tree import grid
 from search_spaces.words import choice, integer, number, one_of
 
 SAMPLERS = ["tpe", "nsga2", "gp", "random"]

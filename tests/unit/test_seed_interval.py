@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from orchestrator.seed_interval import (
+from orchestrator.judging.seed_interval import (
     Estimate,
     fate_over_seeds,
     indistinguishable,

@@ -6,8 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from orchestrator.cli import app
-from orchestrator.server import ServerOptions, plan_server
-from orchestrator.server_checks import is_loopback
+from orchestrator.tracking.server import ServerOptions, plan_server
+from orchestrator.tracking.server_checks import is_loopback
 
 PASSWORD = "MLFLOW_AUTH_ADMIN_PASSWORD"
 

@@ -8,9 +8,9 @@ import pytest
 import yaml
 from fake_sweep import DATA, fake_spec
 
+from orchestrator.search.tree import full_tree
 from orchestrator.show import show_yaml
 from orchestrator.spaces import built_in_names, load_space
-from orchestrator.tree import full_tree
 from search_spaces.words import Choice, choice, one_of
 from trainables.errors import UserError
 

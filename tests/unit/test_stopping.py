@@ -4,10 +4,10 @@ import pytest
 from fake_sweep import NAN_LOSS, fake_spec
 from predicted_sweep import Predicted
 
-from orchestrator.front import build_front
-from orchestrator.records import Ledger
-from orchestrator.schedule import FINISHED, Budget
-from orchestrator.tree import full_tree
+from orchestrator.fronts.front import build_front
+from orchestrator.ledger.records import Ledger
+from orchestrator.search.schedule import FINISHED, Budget
+from orchestrator.search.tree import full_tree
 from search_spaces.sweep_spec import Search
 from search_spaces.words import choice
 

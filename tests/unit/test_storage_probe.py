@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.storage_probe import probe, probe_as_node
+from orchestrator.ledger.storage_probe import probe, probe_as_node
 from trainables.storage import Storage
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.driver_lease import DriverLease
-from orchestrator.records import Ledger, read_events
-from orchestrator.stored_ledger import StoredLedger, is_outside, open_ledger
+from orchestrator.ledger.driver_lease import DriverLease
+from orchestrator.ledger.records import Ledger, read_events
+from orchestrator.ledger.stored_ledger import StoredLedger, is_outside, open_ledger
 from trainables.errors import UserError
 from trainables.store import Store
 
@@ -128,7 +128,7 @@ def test_the_ledger_is_kept_in_stores_outside_the_folder(tmp_path):
 
 HOLDER = """
 import sys, time
-from orchestrator.driver_lease import DriverLease
+from orchestrator.ledger.driver_lease import DriverLease
 from trainables.storage import Storage
 DriverLease(Storage(sys.argv[1]), sys.argv[2], renewed=0.1).take()
 print("held", flush=True)

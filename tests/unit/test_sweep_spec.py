@@ -4,7 +4,7 @@ import pytest
 import yaml
 from fake_sweep import DATA, fake_spec
 
-from orchestrator.tree import full_tree
+from orchestrator.search.tree import full_tree
 from search_spaces.sweep_spec import Search, SweepSpec
 from search_spaces.words import choice, integer, number, one_of
 from trainables.errors import UserError
@@ -175,7 +175,7 @@ def test_objectives_by_mode():
 
 
 def test_a_race_needs_objectives_that_are_redrawn():
-    from orchestrator.arms import DRAWN
+    from orchestrator.search.arms import DRAWN
     from search_spaces.sweep_spec import OBJECTIVES, UNDRAWN
 
     assert {name for name in OBJECTIVES if name not in UNDRAWN} == set(OBJECTIVES) & DRAWN

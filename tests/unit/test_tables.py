@@ -25,15 +25,15 @@ from sklearn.metrics import precision_recall_fscore_support, recall_score
 from tiny_sweep import copy_sweep, run_tiny
 from typer.testing import CliRunner
 
-from orchestrator.audit import audit_table
+from orchestrator.audit.audit import audit_table
 from orchestrator.cli import app
-from orchestrator.evidence import open_evidence
-from orchestrator.manifest import read_manifest
-from orchestrator.published import read_blocks
-from orchestrator.published_match import METHODS, matching
-from orchestrator.records import Ledger, load_records, read_events
-from orchestrator.tables import TableOptions, make_tables
-from orchestrator.tables_latex import escape
+from orchestrator.judging.evidence import open_evidence
+from orchestrator.ledger.manifest import read_manifest
+from orchestrator.ledger.records import Ledger, load_records, read_events
+from orchestrator.tables.as_latex import escape
+from orchestrator.tables.published import read_blocks
+from orchestrator.tables.published_match import METHODS, matching
+from orchestrator.tables.tables import TableOptions, make_tables
 from search_spaces.words import one_of
 from trainables.data.load import load_dataset
 from trainables.errors import UserError

@@ -18,9 +18,9 @@ import pytest
 from test_front import Folder, key_of, sweep
 from tiny_sweep import run_tiny, tiny_spec
 
-from orchestrator.records import Ledger, load_records
-from orchestrator.tracked_runs import Times, flatten, node_content, plain_name, unique_names
-from orchestrator.tracking import TrackingError, default_uri, main, sync
+from orchestrator.ledger.records import Ledger, load_records
+from orchestrator.tracking.process import TrackingError, default_uri, main, sync
+from orchestrator.tracking.runs import Times, flatten, node_content, plain_name, unique_names
 from search_spaces.sweep_spec import Search
 from trainables.store import Store
 
@@ -35,8 +35,8 @@ KILLER = """
 import os, signal, sys
 from pathlib import Path
 from mlflow import MlflowClient
-import orchestrator.tracking as tracking
-import orchestrator.tracked_models
+import orchestrator.tracking.process as tracking
+import orchestrator.tracking.models
 
 folder, uri, final, step = Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "final", int(sys.argv[4])
 WRITES = ("create_experiment", "create_run", "log_batch", "log_artifact", "log_artifacts",
@@ -501,7 +501,7 @@ def test_the_tracking_process_ends_with_its_parent(folder):
     ledger.append("started", sweep="tiny")
     ledger.close()
     script = (
-        "import pathlib, subprocess, sys; from orchestrator.records import Ledger; "
+        "import pathlib, subprocess, sys; from orchestrator.ledger.records import Ledger; "
         "ledger = Ledger(pathlib.Path(sys.argv[4])).open(); "
         "p = subprocess.Popen(sys.argv[1:], start_new_session=True); "
         "print(p.pid, flush=True); p.wait()"

@@ -5,10 +5,10 @@ import os
 import shutil
 from pathlib import Path
 
-from orchestrator.manifest import write_manifest
-from orchestrator.proposals import GridProposer
-from orchestrator.records import Ledger, project, write_records
-from orchestrator.schedule import FINISHED, Attempt, Budget, Schedule, result_of
+from orchestrator.ledger.manifest import write_manifest
+from orchestrator.ledger.records import Ledger, project, write_records
+from orchestrator.search.proposals import GridProposer
+from orchestrator.search.schedule import FINISHED, Attempt, Budget, Schedule, result_of
 from search_spaces.sweep_spec import Search, SweepSpec
 from search_spaces.words import choice
 from trainables.data.load import load_dataset

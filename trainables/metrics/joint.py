@@ -17,10 +17,10 @@ same initialisation and the same batches, so that what arms share cancels where 
 The variance before the chi-square is that of the arm's interval; the draws of one arm by itself
 reach at least as far.
 
-For choosing where a further seed tells most (orchestrator/racing.py) ``pooled`` draws are better:
-seeds_r is normal, independent between arms and figures, with the variance of one seed averaged
-over arms, for of three seeds neither variance nor covariance is known well; and there is no
-chi-square. They are not wide enough to decide anything by.
+For choosing where a further seed tells most (orchestrator/search/racing.py) ``pooled`` draws are
+better: seeds_r is normal, independent between arms and figures, with the variance of one seed
+averaged over arms, for of three seeds neither variance nor covariance is known well; and there is
+no chi-square. They are not wide enough to decide anything by.
 
 Shape legend: A arms, S seeds, R replicates, K figures.
 """

@@ -197,7 +197,7 @@ def hypervolume_interval(
     Args:
         point_AK: point estimates.
         draw_RAK: of ``joint.joint_draws``.
-        volume: of points (A, K), such as orchestrator/pareto.py's ``hypervolume`` with its
+        volume: of points (A, K), such as orchestrator/fronts/pareto.py's ``hypervolume`` with its
             reference point bound; rows with NaN are left out before it is called.
         confidence: in (0, 1).
     """

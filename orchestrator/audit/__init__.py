@@ -1,0 +1,1 @@
+"""``fatefront audit``: every FATE of a printed table computed again."""

@@ -1,0 +1,1 @@
+"""The ``data`` verbs, and the images of a sweep."""

@@ -1,0 +1,1 @@
+"""The Pareto front of a sweep: aggregates, objectives, members, files, pages, export."""

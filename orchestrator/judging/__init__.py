@@ -1,0 +1,1 @@
+"""How sure a sweep's figures are: intervals, contrasts with controls, membership."""

@@ -1,0 +1,1 @@
+"""What a sweep remembers: events, records, manifest, lease of the driver."""

@@ -1,0 +1,110 @@
+"""``manifest.json``: what a sweep folder holds, and whether another sweep may go on in it."""
+
+from __future__ import annotations
+
+import json
+import platform
+import uuid
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from orchestrator.datasets.images import write_images
+from search_spaces.sweep_spec import SweepSpec
+from trainables.data.base import Dataset
+from trainables.errors import UserError
+from trainables.specs import canonical
+from trainables.store import Store
+
+
+def fatefront_version() -> str:
+    """Version of the installed distribution."""
+    try:
+        return version("fatefront")
+    except PackageNotFoundError:
+        return "0+source"
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a sweep folder.
+
+    Raises:
+        UserError: there is no sweep in this folder.
+    """
+    try:
+        document = json.loads((folder / "manifest.json").read_text())
+    except FileNotFoundError:
+        raise UserError(f"no sweep in {folder}: it has no manifest.json") from None
+    except json.JSONDecodeError:
+        raise UserError(f"{folder}/manifest.json is not JSON; it was edited or damaged") from None
+    assert isinstance(document, dict)
+    return document
+
+
+def read_sweep(folder: Path) -> SweepSpec:
+    """The spec a sweep folder was last run with."""
+    from trainables.specs import validate
+
+    read_manifest(folder)
+    path = folder / "sweep.yaml"
+    return validate(SweepSpec, yaml.safe_load(path.read_text()), place=str(path))
+
+
+def check_same_sweep(folder: Path, spec: SweepSpec, dataset: Dataset) -> None:
+    """One front per data, attribute and backbone: refuse to mix sweeps in one folder.
+
+    Raises:
+        UserError: the folder holds a sweep of other data, another attribute or another backbone.
+    """
+    if not (folder / "manifest.json").exists():
+        return
+    old = read_manifest(folder)
+    for what, ours, theirs in (
+        ("data", dataset.fingerprint, old["data"]["fingerprint"]),
+        ("groups", dataset.group_digest, old["data"]["group_digest"]),
+        ("backbone", canonical(spec.backbone), old["backbone"]),
+        ("mode", spec.search.mode, old["mode"]),
+    ):
+        if ours != theirs:
+            raise UserError(
+                f"{folder} holds a sweep of other {what} ({old['sweep']}: {old['data']['name']} "
+                f"by {old['data']['attribute']}): choose another --out"
+            )
+
+
+def write_manifest(
+    folder: Path, spec: SweepSpec, dataset: Dataset, store: Store, device: str, tracking_uri: str
+) -> dict[str, Any]:
+    """Write what the folder holds, and whose its predictions are; the sweep's id is made once."""
+    path = folder / "manifest.json"
+    sweep_id = read_manifest(folder)["sweep_id"] if path.exists() else uuid.uuid4().hex[:16]
+    document = {
+        "fatefront": fatefront_version(),
+        "sweep": spec.name,
+        "sweep_id": sweep_id,
+        "store": store.uri,
+        "device": device,
+        "mode": spec.search.mode,
+        "backbone": canonical(spec.backbone),
+        "python": platform.python_version(),
+        "tracking_uri": tracking_uri,
+        "data": {
+            "name": dataset.name,
+            "attribute": dataset.attribute,
+            "classes": list(dataset.classes),
+            "groups": list(dataset.groups),
+            "fingerprint": dataset.fingerprint,
+            "group_digest": dataset.group_digest,
+            "num_images": len(dataset.label_N),
+            "num_unknown_group": int((dataset.group_N < 0).sum()),
+            "image_size": dataset.image_size,
+            "warnings": list(dataset.warnings),
+        },
+    }
+    write_images(folder, dataset)
+    draft = folder / ".manifest.json"
+    draft.write_text(json.dumps(document, indent=1))
+    draft.replace(path)
+    return document

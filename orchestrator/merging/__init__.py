@@ -1,0 +1,1 @@
+"""``fatefront merge``: slices of a sweep that ran apart become one."""

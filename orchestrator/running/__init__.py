@@ -1,0 +1,1 @@
+"""Trials on Ray: sessions, workers, packing of GPUs."""

@@ -1,0 +1,200 @@
+"""What runs on a Ray worker: a thin controller for Tune, and the child actor that does a trial's
+work.
+
+An out-of-memory kill of a Tune trial ends the whole `Tuner.fit`; of a child actor it is one
+trial's result. Both are reused from trial to trial: starting a process with torch costs seconds.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import platform
+import resource
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+from ray import tune
+from ray.util import get_current_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from orchestrator.running.leftovers import enlist
+from orchestrator.search.lost_data import DATA_LOST, FETCH_SECONDS
+from orchestrator.search.memory_retries import OUT_OF_MEMORY
+
+CONTROLLER_CPUS = 0.01
+NO_MEMORY = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+"""How libraries below torch say it, in a plain RuntimeError."""
+LEAK_BYTES = 1 << 30
+"""Growth of a child's memory over its first trial's at which it is replaced."""
+
+
+def bundles(slot: int, cpus: float, gpus: float) -> list[dict[str, float]]:
+    """Placement of one trial: the controller's bundle and the child's; together ``cpus`` CPUs.
+
+    Each slot asks for a slightly different split. Tune gives a pending trial any cached actor with
+    the same request and then removes the one still starting for it: with short trials all but one
+    worker would for ever be starting.
+    """
+    own = CONTROLLER_CPUS + slot * 1e-4
+    return [{"CPU": own}, {"CPU": round(cpus - own, 4)} | ({"GPU": gpus} if gpus else {})]
+
+
+_children: dict[Any, tuple[Any, dict[str, float]]] = {}
+"""Placement group -> its child and the memory it had after its first trial; lives in the reused
+controller.
+"""
+
+
+def controller(config: dict[str, Any], context: dict[str, Any]) -> None:
+    """The Tune trainable: hand the trial to the child, report what became of it, once."""
+    group = get_current_placement_group()
+    try:
+        child, memory = _child(group, context)
+        outcome = ray.get(child.run.remote(config["trial"], config["key"]))
+        memory.setdefault("first", outcome["memory"])
+        ran_out = outcome.get("error", {}).get("type") == OUT_OF_MEMORY
+        if ran_out or outcome["memory"] > memory["first"] + LEAK_BYTES:
+            _drop(group)
+    except ray.exceptions.RayError as error:
+        # the child died: killed for memory, lost with its node, or crashed in native code
+        _drop(group)
+        outcome = {"error": describe_loss(error)}
+    tune.report({"outcome": json.dumps(outcome, allow_nan=False)})
+
+
+def _child(group: Any, context: dict[str, Any]) -> tuple[Any, dict[str, float]]:
+    if group.id not in _children:
+        strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=1)
+        bundle = group.bundle_specs[1]
+        child = Worker.options(  # type: ignore[attr-defined]
+            num_cpus=bundle.get("CPU", 0),
+            num_gpus=bundle.get("GPU", 0),
+            scheduling_strategy=strategy,
+        ).remote(context)
+        _children[group.id] = (child, {})
+    return _children[group.id]
+
+
+def _drop(group: Any) -> None:
+    entry = _children.pop(group.id, None)
+    if entry is not None:
+        ray.kill(entry[0])
+
+
+@ray.remote
+class Worker:
+    """Runs trials one after another in one process, with the data set in shared memory."""
+
+    def __init__(self, context: dict[str, Any]) -> None:
+        import torch
+
+        from trainables.node_cache import set_limit_gb
+        from trainables.store import Store
+
+        if context["cache_gb"] is not None:
+            set_limit_gb(context["cache_gb"])
+        torch.set_num_threads(context["threads"])
+        self._images = context["dataset"]
+        self.dataset: Any = None
+        self.store = Store(context["store"])
+        self.device = context["device"]
+        self.mode = context["mode"]
+        enlist(Path(context["folder"]))
+
+    def run(self, trial: str, key: str) -> dict[str, Any]:
+        """Compute a node; returns its result and execution, or the error in words."""
+        from orchestrator.search.schedule import result_of
+        from trainables.measurement import measure_node
+        from trainables.trial import identity, run_trial
+        from trainables.trial_spec import Trial, node_key
+
+        started = time.perf_counter()
+        try:
+            if self.dataset is None:
+                self.dataset = ray.get(self._images, timeout=FETCH_SECONDS)
+            spec = Trial.model_validate_json(trial)
+            if node_key(spec, identity(self.dataset)) != key:
+                raise RuntimeError(
+                    "the worker's code or data differs from the driver's: another key"
+                )
+            node = run_trial(spec, self.dataset, self.store, device=self.device)
+            measured = measure_node(self.store, key, self.dataset, self.mode)
+            outcome = {
+                "result": result_of(node, measured),
+                "execution": node["execution"] | {"wall": round(time.perf_counter() - started, 3)},
+            }
+        except Exception as error:
+            outcome = {
+                "error": describe(error),
+                "execution": _where(time.perf_counter() - started),
+            }
+        return outcome | {"memory": self._memory()}
+
+    def _memory(self) -> int:
+        import torch
+
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+            return int(torch.cuda.memory_allocated()) + psutil.Process().memory_info().rss
+        return int(psutil.Process().memory_info().rss)
+
+
+def describe_loss(error: ray.exceptions.RayError) -> dict[str, Any]:
+    """A child that is gone, as the ledger keeps it."""
+    reason = _first_line(str(getattr(error, "cause", None) or error))
+    if isinstance(error, ray.exceptions.OutOfMemoryError):  # Ray's monitor ended it
+        return {
+            "type": OUT_OF_MEMORY,
+            "reason": f"the machine was out of memory: {reason}"[:300],
+            "infrastructure": False,
+        }
+    return {"type": type(error).__name__, "reason": reason, "infrastructure": True}
+
+
+def describe(error: BaseException) -> dict[str, Any]:
+    """An exception as the ledger keeps it: type, one line, and where it came from."""
+    import torch
+
+    name = type(error).__name__
+    reason = _first_line(str(error)) or name
+    if isinstance(error, ray.exceptions.ObjectLostError | ray.exceptions.GetTimeoutError):
+        return {"type": DATA_LOST, "reason": reason[:300], "infrastructure": True}
+    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and any(sign in str(error) for sign in NO_MEMORY)
+    ):
+        name, reason = OUT_OF_MEMORY, f"out of memory: {reason}"
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return {
+        "type": name,
+        "reason": reason[:300],
+        "place": place,
+        "infrastructure": isinstance(error, OSError),
+    }
+
+
+def _first_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[0] if lines else ""
+
+
+def _where(seconds: float) -> dict[str, Any]:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "host": platform.node(),
+        "pid": os.getpid(),
+        "seconds": {"all": round(seconds, 3)},
+        "peak_kb": peak,
+    }

@@ -1,0 +1,1 @@
+"""Which trial comes next: the tree of trials, samplers, racing, stopping, budgets."""

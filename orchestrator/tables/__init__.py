@@ -1,0 +1,1 @@
+"""``fatefront tables``: sweeps in the layout of the paper, beside its published rows."""

@@ -4,7 +4,7 @@
 
 ResNet-18 at 128 px, the criterion's own number of images, bf16 on a GPU. A plain pass runs the net
 in inference over the images that SNNL reads. "All criteria" are scored together, as one statistics
-pass does; the gradients that some of them read are timed by themselves and taken off. Medians of
+pass does; the one backward pass that some of them need is in the row before. Medians of
 ``--repeats``; rows take turns.
 """
 

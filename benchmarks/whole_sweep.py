@@ -13,7 +13,9 @@ The space is that of ``headline`` below: HAM10000, ResNet-18, 128 px, 40 + 10 ep
   in their loaders; their GPU-seconds are scaled to the 72 by epochs of training. The baseline of a
   point is the net it was pruned from, so no trial is spent on baselines.
 
-GPU-seconds are wall time x GPUs, with every start of a process in it. With ``--keep FOLDER`` what
+GPU-seconds of fatefront are wall time x GPUs of the whole command, every start of a process in it;
+those of the independent trials are the sum of the trials' own seconds by the number at once, as if
+no place on a GPU were ever free and nothing had to be started. With ``--keep FOLDER`` what
 was measured is kept there, and ``--only fatefront`` or ``--only independent`` measures one side.
 """
 
@@ -65,6 +67,11 @@ def scaled(options: argparse.Namespace) -> list[str]:
     ]
 
 
+def said(options: argparse.Namespace) -> list[str]:
+    """What both sides must agree on."""
+    return [str(override) for override in scaled(options)]
+
+
 def run_fatefront(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Wall seconds of the command and the points it measured."""
     command = [
@@ -84,7 +91,7 @@ def run_fatefront(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             where = " ".join(str(trial[name]) for name in POINT)
             found = record["result"]["metrics"]["validation"]
             points[where] = {k: found[k] for k in ("f1", "eodd_hardt")}
-    return {"seconds": seconds, "points": points}
+    return {"seconds": seconds, "points": points, "options": said(options)}
 
 
 def train_point(config: dict[str, Any], context: dict[str, Any]) -> None:
@@ -125,7 +132,6 @@ def run_independent(options: argparse.Namespace) -> dict[str, Any]:
     cores = len(os.sched_getaffinity(0))
     at_once = max(1, math.floor(num_gpus / share + 1e-9)) if num_gpus else max(1, cores // 2)
     cpus = max(1, cores // at_once)
-    begun = time.monotonic()
     ray.init(address="local", num_cpus=cores, include_dashboard=False, log_to_driver=False)
     context = {
         "dataset": ray.put(dataset), "file": file, "overrides": scaled(options),
@@ -156,20 +162,24 @@ def run_independent(options: argparse.Namespace) -> dict[str, Any]:
         ),
     )  # fmt: skip
     results = tuner.fit()
-    seconds = time.monotonic() - begun
     ray.shutdown()
     if results.errors:
         raise SystemExit(f"an independent trial failed: {results.errors[0]}")
     points: dict[str, list[dict[str, float]]] = {}
-    epochs = 0
+    epochs, busy = 0, 0.0
     for result in results:
         config, metrics = result.config, result.metrics
         if config is None or metrics is None:
             raise SystemExit("an independent trial reported nothing")
         where = " ".join(str(config[name]) for name in POINT)
         points.setdefault(where, []).append({k: metrics[k] for k in ("f1", "eodd_hardt")})
+        busy += metrics["time_total_s"]
         epochs += options.epochs + config["n"] * options.finetune_epochs
-    return {"seconds": seconds, "points": points, "epochs": epochs, "at_once": at_once}
+    # as if every place on the GPUs had been taken all the time, and nothing had to be started
+    return {
+        "seconds": busy / at_once, "points": points, "epochs": epochs, "at_once": at_once,
+        "options": said(options),
+    }  # fmt: skip
 
 
 def all_epochs(options: argparse.Namespace) -> int:
@@ -211,6 +221,8 @@ def print_table(
     """Both sides and their ratio."""
     import torch
 
+    if ours["options"] != theirs["options"]:
+        raise SystemExit(f"not of one space: {ours['options']}, {theirs['options']}")
     gpus = max(1, torch.cuda.device_count())
     what = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     scale = all_epochs(options) / theirs["epochs"]
@@ -218,6 +230,7 @@ def print_table(
     differences = [
         {k: ours["points"][where][k] - one[k] for k in one}
         for where, found in theirs["points"].items()
+        if where in ours["points"]
         for one in found
     ]
     print(f"{gpus} x {what}, {len(ours['points'])} points, {options.epochs} + "

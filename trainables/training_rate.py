@@ -80,6 +80,12 @@ class TrainingRate:
         took = time.perf_counter() - began
         return Measured(images, took, self._memory())
 
+    def run_steps(self, number: int) -> None:
+        """Train for so many steps that are not measured."""
+        for _ in range(number):
+            self._step()
+        self._wait()
+
     def endless(self) -> Iterator[Batch]:
         """Batches, epoch after epoch."""
         for epoch in itertools.cycle(range(self.recipe.epochs)):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from orchestrator.cluster.attach import launched_from
-from orchestrator.running.resources import Resources, check_gpus_per_trial
+from orchestrator.running.resources import Resources, check_gpus_per_trial, trials_on_gpus
 from trainables.errors import UserError
 
 
@@ -36,16 +36,13 @@ def cluster_resources(given: Resources, threads: int) -> Resources:
             f"--address {given.address}: no node has {need}, which one trial needs; where nodes "
             "come on demand and not by `ray up`, say how many trials at once: --workers"
         )
-    return replace(
-        given, workers=workers, gpus_per_trial=gpus, packs=given.packs and gpus > 0,
-        most=given.workers,
-    )  # fmt: skip
+    return replace(given, workers=workers, gpus_per_trial=gpus)
 
 
 def trials_on(node: Mapping[str, float], threads: int, gpus: float) -> int:
     """Trials that a node has room for."""
     room = int(node.get("CPU", 0) / threads + 1e-9)
-    return min(room, int(node.get("GPU", 0) / gpus + 1e-9)) if gpus else room
+    return min(room, trials_on_gpus(node.get("GPU", 0), gpus)) if gpus else room
 
 
 def _may_come(file: Mapping[str, Any] | None, num_up: int) -> Iterable[Mapping[str, float]]:

@@ -49,15 +49,12 @@ def shared_gpu(folder: Path, say: Callable[[str], None]) -> Iterator[bool]:
         return
     place = Path(tempfile.mkdtemp(prefix="fatefront-mps-"))
     before = {name: os.environ.get(name) for name in (PIPES, LOGS)}
-    os.environ[PIPES] = os.environ[LOGS] = str(place)
-    problem = _start(control)
     try:
+        os.environ[PIPES] = os.environ[LOGS] = str(place)
+        problem = _start(control, folder, place)
         if problem:
             _restore(before)
             say(f"note: trials share a GPU by turns, for the multi-process service {problem}")
-        else:
-            for pid in _pids(place):
-                enlist(folder, pid)
         yield not problem
     finally:
         os.environ[PIPES] = str(place)
@@ -66,16 +63,21 @@ def shared_gpu(folder: Path, say: Callable[[str], None]) -> Iterator[bool]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _start(control: str) -> str:
+def _start(control: str, folder: Path, place: Path) -> str:
     """Start it and use it once; what went wrong, in words."""
+    # with some GPUs hidden it would number the others anew, and its clients would not
+    everything = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
     try:
         subprocess.run(
-            [control, "-d"], check=True, timeout=PATIENCE, capture_output=True, text=True
-        )
+            [control, "-d"], check=True, timeout=PATIENCE, capture_output=True, text=True,
+            env=everything,
+        )  # fmt: skip
+        _enlist_all(folder, place)
         subprocess.run(
             [sys.executable, "-c", TRY], check=True, timeout=PATIENCE, capture_output=True,
             text=True,
         )  # fmt: skip
+        _enlist_all(folder, place)  # the server came with the first client
     except subprocess.TimeoutExpired:
         return "does not answer"
     except subprocess.CalledProcessError as error:
@@ -93,6 +95,11 @@ def _pids(place: Path) -> list[int]:
         return [daemon.pid, *(child.pid for child in daemon.children(recursive=True))]
     except (OSError, ValueError, psutil.Error):
         return []
+
+
+def _enlist_all(folder: Path, place: Path) -> None:
+    for pid in _pids(place):
+        enlist(folder, pid)
 
 
 def _end(control: str, place: Path) -> None:

@@ -125,7 +125,7 @@ def read_packing(folder: Path, what: str) -> MeasuredPacking | None:
         found: Mapping[str, Any] = json.loads((folder / FILE).read_text())
         rates = {int(k): float(v) for k, v in found["images_per_second"].items()}
         known = MeasuredPacking(**{**found, "images_per_second": rates})
-    except (OSError, ValueError, KeyError, TypeError):  # not there, or not ours to read
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not there, or not ours
         return None
     usable = known.what == what and known.trials_per_gpu in rates and 1 in rates
     return known if usable else None

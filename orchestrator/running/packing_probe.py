@@ -6,6 +6,7 @@ from typing import Any
 
 import ray
 
+from orchestrator.search.memory_retries import is_out_of_memory
 from trainables.training_rate import Measured, TrainingRate
 from trainables.trial_spec import Trial
 
@@ -28,16 +29,18 @@ class Probe:
         self.problem = ""
         try:
             self.rate = TrainingRate(Trial.model_validate_json(trial), dataset, device)
-        except torch.cuda.OutOfMemoryError as error:
-            self.problem = str(error).splitlines()[0]
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            self.problem = _last_line(error)
         self.device = device
 
-    def about(self) -> tuple[list[int], int, str]:
+    def about(self) -> tuple[list[str], int, str]:
         """The GPU it was given, that one's bytes, and what went wrong."""
         import torch
 
         total = torch.cuda.get_device_properties(0).total_memory if self.device == "cuda" else 0
-        return [int(i) for i in ray.get_gpu_ids()], int(total), self.problem
+        return [str(i) for i in ray.get_gpu_ids()], int(total), self.problem
 
     def train(self, seconds: float) -> Measured:
         """Train for so long."""
@@ -58,7 +61,7 @@ class Probes:
         self._trial = trial.model_dump_json()
         self._reference, self._threads, self._share = reference, threads, share
         self._actors: list[Any] = []
-        self._gpu: list[int] | None = None
+        self._gpu: list[str] | None = None
         self.memory_of_gpu = 0
 
     def train(self, number: int, seconds: float) -> list[Measured]:
@@ -70,21 +73,23 @@ class Probes:
         """
         new = [self._start() for _ in range(number - len(self._actors))]
         self._actors += new
-        for gpu, total, problem in ray.get([actor.about.remote() for actor in new]):
-            if problem:
-                raise MemoryError(problem)
-            self._gpu = gpu if self._gpu is None else self._gpu
-            self.memory_of_gpu = total
-            if gpu != self._gpu:
-                raise ray.exceptions.RayError(f"processes were placed on GPUs {self._gpu}, {gpu}")
-        running = [actor.train.remote(seconds) for actor in self._actors[:number]]
         try:
+            for gpu, total, problem in ray.get([actor.about.remote() for actor in new]):
+                if problem:
+                    raise MemoryError(problem)
+                self._gpu = gpu if self._gpu is None else self._gpu
+                self.memory_of_gpu = total
+                if gpu != self._gpu:
+                    raise MemoryError(f"they were placed on GPUs {self._gpu} and {gpu}")
+            running = [actor.train.remote(seconds) for actor in self._actors[:number]]
             return list(ray.get(running))
-        except ray.exceptions.RayTaskError as error:
-            import torch
-
-            if isinstance(error.cause, torch.cuda.OutOfMemoryError):
-                raise MemoryError(str(error.cause).splitlines()[0]) from None
+        except ray.exceptions.RayError as error:
+            if self.memory_of_gpu and len(self._actors) > len(new):
+                # fewer of them worked: whatever it was, so many at once are too many here
+                raise MemoryError(_last_line(error)) from None
+            cause = getattr(error, "cause", None)
+            if cause is not None and is_out_of_memory(cause):
+                raise MemoryError(_last_line(cause)) from None
             raise
 
     def close(self) -> None:
@@ -98,3 +103,7 @@ class Probes:
             num_cpus=self._threads, num_gpus=self._share
         )
         return made.remote(self._trial, self._reference, self._threads, device)
+
+
+def _last_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]

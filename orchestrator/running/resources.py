@@ -32,6 +32,11 @@ class Resources:
             UserError: a number of GPUs that Ray cannot place, or that is not there.
         """
         if self.address is not None:
+            if self.packs:
+                raise UserError(
+                    "--gpus-per-trial auto measures on one machine; on a cluster say the share "
+                    "that it found on a machine of the same kind (packing.json)"
+                )
             from orchestrator.cluster.capacity import cluster_resources
 
             return cluster_resources(self, threads)
@@ -45,7 +50,7 @@ class Resources:
         workers = self.workers
         if workers is None:
             cores = len(os.sched_getaffinity(0))
-            workers = int(num_gpus / gpus + 1e-9) if gpus else max(1, cores // threads)
+            workers = trials_on_gpus(num_gpus, gpus) if gpus else max(1, cores // threads)
         if workers < 1:
             raise UserError(f"--workers must be at least 1 but got {workers}")
         packs = self.packs and gpus > 0
@@ -54,23 +59,17 @@ class Resources:
         )  # fmt: skip
 
     def trials_cores_allow(self, threads: int) -> int:
-        """Trials on one GPU that there are CPU cores for."""
-        if self.address is None:
-            return max(1, len(os.sched_getaffinity(0)) // threads // max(1, _num_gpus()))
-        import ray
-
-        found = ray.cluster_resources()
-        return max(1, int(found.get("CPU", 0) / threads / max(1, found.get("GPU", 1))))
+        """Trials on one GPU of this machine that there are CPU cores for."""
+        return max(1, len(os.sched_getaffinity(0)) // threads // max(1, _num_gpus()))
 
     def packed(self, trials_per_gpu: int) -> Resources:
-        """So many trials on each GPU of the connected cluster, and no more than was said."""
-        import ray
-
-        workers = int(ray.cluster_resources().get("GPU", 1)) * trials_per_gpu
-        return replace(
-            self, workers=min(workers, self.most or workers), gpus_per_trial=1 / trials_per_gpu,
-            packs=False,
-        )  # fmt: skip
+        """So many trials on each GPU of this machine; fewer on each where fewer in all are wanted,
+        for Ray fills one GPU before it begins the next.
+        """
+        num_gpus = max(1, _num_gpus())
+        workers = min(num_gpus * trials_per_gpu, self.most or num_gpus * trials_per_gpu)
+        share = 1 / min(trials_per_gpu, -(-workers // num_gpus))
+        return replace(self, workers=workers, gpus_per_trial=share, packs=False)
 
     @property
     def shares(self) -> bool:
@@ -82,6 +81,11 @@ class Resources:
     def device(self) -> str:
         """Device of the trials."""
         return "cuda" if self.gpus_per_trial else "cpu"
+
+
+def trials_on_gpus(num_gpus: float, share: float) -> int:
+    """Trials that whole GPUs have room for: no trial has parts of two."""
+    return int(num_gpus / share + 1e-9) if share >= 1 else int(num_gpus) * int(1 / share + 1e-9)
 
 
 def parse_gpus(text: str | None) -> float | Literal["auto"] | None:

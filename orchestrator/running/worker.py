@@ -25,16 +25,9 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orchestrator.running.leftovers import enlist
 from orchestrator.search.lost_data import DATA_LOST, FETCH_SECONDS
-from orchestrator.search.memory_retries import OUT_OF_MEMORY
+from orchestrator.search.memory_retries import OUT_OF_MEMORY, is_out_of_memory
 
 CONTROLLER_CPUS = 0.01
-NO_MEMORY = (
-    "DefaultCPUAllocator: can't allocate memory",
-    "DefaultCPUAllocator: not enough memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-)
-"""How libraries below torch say it, in a plain RuntimeError."""
 LEAK_BYTES = 1 << 30
 """Growth of a child's memory over its first trial's at which it is replaced."""
 
@@ -165,15 +158,11 @@ def describe_loss(error: ray.exceptions.RayError) -> dict[str, Any]:
 
 def describe(error: BaseException) -> dict[str, Any]:
     """An exception as the ledger keeps it: type, one line, and where it came from."""
-    import torch
-
     name = type(error).__name__
     reason = _first_line(str(error)) or name
     if isinstance(error, ray.exceptions.ObjectLostError | ray.exceptions.GetTimeoutError):
         return {"type": DATA_LOST, "reason": reason[:300], "infrastructure": True}
-    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and any(sign in str(error) for sign in NO_MEMORY)
-    ):
+    if is_out_of_memory(error):
         name, reason = OUT_OF_MEMORY, f"out of memory: {reason}"
     frames = traceback.extract_tb(error.__traceback__)
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""

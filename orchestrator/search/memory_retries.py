@@ -13,6 +13,24 @@ from typing import Any
 
 OUT_OF_MEMORY = "OutOfMemory"
 """Type of the error, of a GPU's memory or the machine's."""
+NO_MEMORY = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+"""How libraries say it in a plain RuntimeError; a new process on a full GPU gets no handle."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception means that memory ran out, of a GPU or of the machine."""
+    import torch
+
+    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in NO_MEMORY)
 
 
 @dataclass
@@ -64,4 +82,7 @@ def half(packing: Packing, nodes: Iterable[Mapping[str, float]]) -> Packing:
     gpus = min(2 * packing.gpus, 1.0)
     rooms = [node.get("CPU", 0.0) for node in nodes if node.get("GPU", 0.0) >= gpus]
     cpus = max(packing.cpus, min([2 * packing.cpus, max(rooms, default=0.0)]))
-    return Packing(max(1, packing.workers // 2), cpus, gpus)
+    workers = packing.workers // 2
+    if 0 < packing.gpus < 1:  # of 1/3 three fit on a GPU, of 2/3 one
+        workers = packing.workers * int(1 / gpus + 1e-9) // int(1 / packing.gpus + 1e-9)
+    return Packing(max(1, min(workers, packing.workers // 2)), cpus, gpus)

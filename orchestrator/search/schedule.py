@@ -201,8 +201,11 @@ class Schedule:
                 if self._spent():  # more seeds or controls than the budget was made for
                     return None if self.running else FINISHED
                 return self._hand_out(node)
-            if self.running and (self.memory.is_half or self._ahead >= MAX_AHEAD):
+            is_ahead = self.memory.is_half or self._ahead >= MAX_AHEAD
+            if is_ahead and self.running:
                 return None
+            if is_ahead and self.memory.waiting:  # all else waits for what the next round runs
+                return FINISHED
             if not self.memory.is_half and self._propose():
                 self._ahead += 1
             elif self.running:

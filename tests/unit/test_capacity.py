@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
         ({"CPU": 4, "GPU": 1}, 1, 1, 1),
         ({"CPU": 4, "GPU": 1}, 1, 0.25, 4),
         ({"CPU": 4, "GPU": 1}, 2, 0.25, 2),
+        ({"CPU": 32, "GPU": 8}, 1, 0.4, 16),  # two fit on each, a third would lie on two
         ({"CPU": 4}, 1, 1, 0),
         ({}, 1, 0, 0),
     ],

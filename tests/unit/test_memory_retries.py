@@ -10,7 +10,7 @@ from fake_sweep import FakeSweep, fake_spec, wide_spec
 from orchestrator.ledger.records import load_records
 from orchestrator.running.worker import describe, describe_loss
 from orchestrator.search.memory_retries import Packing, half
-from orchestrator.search.schedule import FINISHED, Attempt, Budget
+from orchestrator.search.schedule import FINISHED, MAX_AHEAD, Attempt, Budget
 
 NO_ROOM = {"type": "OutOfMemory", "reason": "out of memory: 12 GiB", "infrastructure": False}
 
@@ -114,6 +114,19 @@ def test_a_search_goes_on_without_what_waits(sweep):
     assert set(Counter(r["status"] for r in records.values())) == {"done"}
 
 
+def test_no_sampler_runs_ahead_of_a_root_that_waits(sweep):
+    """Nothing runs, and all that could be proposed needs the root."""
+    schedule = sweep.start(wide_spec("random"), Budget(hours=1))
+    attempt = schedule.next()
+    schedule.failed(attempt.node.key, NO_ROOM)
+    before = len(sweep.events("proposal"))
+    while isinstance(other := schedule.next(), Attempt):
+        schedule.failed(other.node.key, NO_ROOM)
+    assert other == FINISHED
+    assert len(sweep.events("proposal")) - before <= 6 * MAX_AHEAD
+    assert schedule.next_round().node.key == attempt.node.key
+
+
 def test_no_round_after_the_hours(sweep):
     schedule = sweep.start(fake_spec(), Budget(hours=1))
     attempt = schedule.next()
@@ -136,6 +149,7 @@ ONE_GPU = [{"CPU": 4.0, "GPU": 1.0}, {"CPU": 64.0}]
         (Packing(8, 1, 0.125), ONE_GPU, Packing(4, 2, 0.25)),
         (Packing(2, 1, 0.6), ONE_GPU, Packing(1, 2, 1.0)),
         (Packing(3, 4, 1.0), ONE_GPU, Packing(1, 4, 1.0)),  # no machine has 8 CPUs and a GPU
+        (Packing(6, 1, 1 / 3), ONE_GPU, Packing(2, 2, 2 / 3)),  # one of 2/3 fits on each of two
         (Packing(8, 2, 0.0), ONE_GPU, Packing(4, 4, 0.0)),
         (Packing(1, 1, 0.0), [{"CPU": 1.0}], Packing(1, 1, 0.0)),
         (Packing(4, 2, 0.0), [{"CPU": 3.0}], Packing(2, 3.0, 0.0)),
@@ -153,6 +167,8 @@ def test_every_way_to_run_out_of_memory_has_one_name():
         describe(error)
         for error in (MemoryError(), torch.cuda.OutOfMemoryError("12 GiB"), caught.value)
     ]
+    for sign in ("CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when"):
+        found.append(describe(RuntimeError(sign)))  # a new process on a GPU that is full
     found.append(describe_loss(ray.exceptions.OutOfMemoryError("Task was killed due to ...")))
     assert {error["type"] for error in found} == {"OutOfMemory"}
     assert {error["infrastructure"] for error in found} == {False}

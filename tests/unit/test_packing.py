@@ -1,6 +1,7 @@
 """How many trials share a GPU: what is tried, when it stops, and what is kept."""
 
 import os
+import subprocess
 
 import pytest
 
@@ -131,6 +132,20 @@ def test_without_a_gpu_nothing_is_packed():
     assert found.workers
 
 
+def test_fewer_trials_than_places_are_spread_over_the_gpus(monkeypatch):
+    monkeypatch.setattr("orchestrator.running.resources._num_gpus", lambda: 8)
+    eight = Resources(packs=True, workers=8).resolved(threads=1).packed(8)
+    assert (eight.workers, eight.gpus_per_trial) == (8, 1.0)
+    twelve = Resources(packs=True, workers=12).resolved(threads=1).packed(8)
+    assert (twelve.workers, twelve.gpus_per_trial) == (12, 0.5)
+    full = Resources(packs=True).resolved(threads=1).packed(4)
+    assert (full.workers, full.gpus_per_trial) == (32, 0.25)
+    uneven = Resources(gpus_per_trial=0.4).resolved(threads=1)
+    assert uneven.workers == 16
+    with pytest.raises(UserError, match="auto measures on one machine"):
+        Resources(packs=True, address="auto").resolved(threads=1)
+
+
 @pytest.fixture
 def program(tmp_path, monkeypatch):
     """Puts a program in the place of the service's control."""
@@ -170,3 +185,25 @@ def test_a_service_that_is_there_is_used_as_it_is(monkeypatch, tmp_path):
     with shared_gpu(tmp_path, pytest.fail) as works:
         assert works
     assert os.environ[PIPES] == "/somewhere"
+
+
+@pytest.mark.skipif(os.path.exists("/tmp/nvidia-mps/control"), reason="a service is at work here")
+def test_an_interrupt_while_the_service_is_tried_ends_it(program, tmp_path, monkeypatch):
+    program(f"[ \"$1\" = -d ] || cat > {tmp_path}/asked")
+    seen = []
+
+    def interrupted(command, **options):
+        if "-c" in command:
+            raise KeyboardInterrupt
+        if "-d" in command:
+            seen.append(options["env"])
+        return run(command, **options)
+
+    run = subprocess.run
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    monkeypatch.setattr("orchestrator.running.gpu_sharing.subprocess.run", interrupted)
+    with pytest.raises(KeyboardInterrupt), shared_gpu(tmp_path, pytest.fail):
+        pytest.fail("never begins")
+    assert (tmp_path / "asked").read_text() == "quit\n"
+    assert PIPES not in os.environ
+    assert "CUDA_VISIBLE_DEVICES" not in seen[0]  # else it numbers the GPUs anew

@@ -18,9 +18,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: install
 	$(BIN)/fatefront run quickstart --out runs/quickstart
 
+# files in their order: xdist would begin those of few tests last, and these are the sweeps
 test: install
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not gpu"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
 
 test-slow: install
 	$(BIN)/python -m pytest -q -m slow

@@ -113,8 +113,8 @@ def train_point(config: dict[str, Any], context: dict[str, Any]) -> None:
     tune.report(found)
 
 
-def run_independent(options: argparse.Namespace) -> dict[str, Any]:
-    """Wall seconds of the sampled points, and what they measured."""
+def run_independent(options: argparse.Namespace, scratch: str) -> dict[str, Any]:
+    """Seconds of the sampled points, and what they measured; ``scratch``: Tune's own folder."""
     import optuna
     import ray
     import torch
@@ -158,7 +158,7 @@ def run_independent(options: argparse.Namespace) -> dict[str, Any]:
             max_concurrent_trials=at_once,
         ),
         run_config=tune.RunConfig(
-            name="independent", storage_path=tempfile.mkdtemp(prefix="independent-"), verbose=0
+            name="independent", storage_path=scratch, verbose=0
         ),
     )  # fmt: skip
     results = tuner.fit()
@@ -209,7 +209,7 @@ def main() -> None:
             ours = run_fatefront(options, Path(folder) / "sweep")
             (kept / "fatefront.json").write_text(json.dumps(ours))
         if options.only != "fatefront":
-            (kept / "independent.json").write_text(json.dumps(run_independent(options)))
+            (kept / "independent.json").write_text(json.dumps(run_independent(options, folder)))
         sides = [kept / f"{name}.json" for name in ("fatefront", "independent")]
         if all(path.exists() for path in sides):
             print_table(options, *(json.loads(path.read_text()) for path in sides))

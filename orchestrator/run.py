@@ -33,7 +33,7 @@ from orchestrator.search.disk import nearest_existing
 from orchestrator.search.schedule import Budget, Schedule
 from orchestrator.spaces import load_space
 from search_spaces.sweep_spec import Search, SweepSpec
-from trainables.errors import UserError
+from trainables.errors import UserError, first_line
 from trainables.node_cache import set_limit_gb
 from trainables.storage import Storage, StorageError, reason
 from trainables.trial_spec import configuration_label
@@ -89,18 +89,18 @@ def run_space(options: RunOptions) -> dict[str, Any]:
     if options.cache_gb is not None:
         set_limit_gb(options.cache_gb)
     _check_places(folder, store_uri, tracking_uri, options.address)
+    show = _Lines(spec, options.quiet, folder)
     if options.address is not None:
         from orchestrator.cluster.attach import attach
 
-        attach(options.address, _Lines(spec, options.quiet, folder).say)
+        attach(options.address, show.say)
     elif os.environ.get("RAY_ADDRESS"):
-        _Lines(spec, options.quiet, folder).say(
+        show.say(
             "note: RAY_ADDRESS names a Ray cluster, but this run is on this machine alone; "
             "--address auto uses the cluster"
         )
     resources.resolved(spec.compute.threads)
     dataset = load_with_bar(spec.data, options.quiet)
-    show = _Lines(spec, options.quiet, folder)
     for warning in dataset.warnings:
         show.say(f"warning: {warning}")
     try:
@@ -123,7 +123,7 @@ def run_space(options: RunOptions) -> dict[str, Any]:
         follower.stop()
         if options.address is None:
             raise
-        line = (str(error).strip().splitlines() or ["no connection"])[0]
+        line = first_line(str(error), "no connection")
         raise UserError(f"--address {options.address}: {line}") from None
     except BaseException:
         follower.stop()

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from trainables.errors import UserError
+from trainables.errors import UserError, first_line
 
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
 """What `ray up` leaves on the head for the autoscaler: the cluster file with its defaults."""
@@ -30,8 +30,8 @@ def attach(address: str, say: Callable[[str], None] = lambda line: None) -> None
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:  # whatever Ray makes of it, the user gave the address
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise UserError(f"--address {address}: {lines[0]}") from None
+            line = first_line(str(error), type(error).__name__)
+            raise UserError(f"--address {address}: {line}") from None
     _wait_for_machines(say)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rich.text import Text
 
@@ -28,7 +29,16 @@ from orchestrator.cluster.yaml_file import YamlFile
 from orchestrator.console import OK, USERS
 from trainables.errors import UserError
 
-OUR_RULES = (node_config, ports, pins, token, credentials, storage, scaling)
+
+class Rule(Protocol):
+    """A module of ``rules``."""
+
+    def check(self, cluster: Cluster) -> Iterable[Finding]:
+        """What is wrong with a file."""
+        ...
+
+
+OUR_RULES: tuple[Rule, ...] = (node_config, ports, pins, token, credentials, storage, scaling)
 
 
 def check_file(path: Path, own_prices: Path | None = None) -> dict[str, Any]:
@@ -75,11 +85,11 @@ def read_cluster(path: Path) -> Cluster:
 
 def check_cluster(cluster: Cluster) -> list[Finding]:
     """All findings, errors first, each in the order of the file."""
-    schema = rayjob_schema if cluster.kind == "rayjob" else ray_schema
+    schema: Rule = rayjob_schema if cluster.kind == "rayjob" else ray_schema
     found = [
         finding
         for rule in (schema, *OUR_RULES)
-        for finding in rule.check(cluster)  # type: ignore[attr-defined]
+        for finding in rule.check(cluster)
     ]
     unique = list(dict.fromkeys(found))
     return sorted(unique, key=lambda f: (f.severity != "error", cluster.file.line(f.path)))

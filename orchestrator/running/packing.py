@@ -16,7 +16,7 @@ from typing import Any
 
 from search_spaces.sweep_spec import SweepSpec
 from trainables.data.base import Dataset
-from trainables.errors import UserError
+from trainables.errors import UserError, last_line
 from trainables.training_rate import Measured
 from trainables.trial_spec import Trial
 
@@ -172,7 +172,7 @@ def measure_packing(
     except MemoryError as error:
         raise UserError(f"--gpus-per-trial auto: {error}") from None
     except ray.exceptions.RayError as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        line = last_line(str(error), type(error).__name__)
         raise UserError(f"--gpus-per-trial auto: could not be measured: {line}") from None
     finally:
         probes.close()

@@ -7,6 +7,7 @@ from typing import Any
 import ray
 
 from orchestrator.search.memory_retries import is_out_of_memory
+from trainables.errors import last_line
 from trainables.training_rate import Measured, TrainingRate
 from trainables.trial_spec import Trial
 
@@ -32,7 +33,7 @@ class Probe:
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            self.problem = _last_line(error)
+            self.problem = last_line(str(error), type(error).__name__)
         self.device = device
 
     def about(self) -> tuple[list[str], int, str]:
@@ -86,10 +87,10 @@ class Probes:
         except ray.exceptions.RayError as error:
             if self.memory_of_gpu and len(self._actors) > len(new):
                 # fewer of them worked: whatever it was, so many at once are too many here
-                raise MemoryError(_last_line(error)) from None
+                raise MemoryError(last_line(str(error), type(error).__name__)) from None
             cause = getattr(error, "cause", None)
             if cause is not None and is_out_of_memory(cause):
-                raise MemoryError(_last_line(cause)) from None
+                raise MemoryError(last_line(str(cause), type(cause).__name__)) from None
             raise
 
     def close(self) -> None:
@@ -103,7 +104,3 @@ class Probes:
             num_cpus=self._threads, num_gpus=self._share
         )
         return made.remote(self._trial, self._reference, self._threads, device)
-
-
-def _last_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1]

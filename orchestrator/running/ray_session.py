@@ -12,24 +12,21 @@ from orchestrator.running.resources import Resources
 
 @contextlib.contextmanager
 def ray_session(resources: Resources, threads: int, image_bytes: int) -> Iterator[None]:
-    """Ray as long as the block runs: a cluster that is there, or one on this machine."""
+    """Ray as long as the block runs: what is connected already, or one on this machine."""
     import ray
 
-    if ray.is_initialized():  # somebody's cluster, or a test's: used as it is, left as it is
+    if ray.is_initialized():  # that of --address, or a test's: used and left as it is
         yield
         return
-    if resources.address:
-        ray.init(address=resources.address, log_to_driver=False, logging_level=logging.ERROR)
-    else:
-        # "local": without it Ray joins whatever cluster it finds a trace of on this machine
-        ray.init(
-            address="local",
-            num_cpus=max(len(os.sched_getaffinity(0)), (resources.workers or 1) * threads),
-            object_store_memory=int(image_bytes * 1.3) + (200 << 20),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+    # "local": without it Ray joins whatever cluster it finds a trace of on this machine
+    ray.init(
+        address="local",
+        num_cpus=max(len(os.sched_getaffinity(0)), (resources.workers or 1) * threads),
+        object_store_memory=int(image_bytes * 1.3) + (200 << 20),
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
     try:
         yield
     finally:

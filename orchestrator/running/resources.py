@@ -94,8 +94,10 @@ def parse_gpus(text: str | None) -> float | Literal["auto"] | None:
     Raises:
         UserError: neither a number nor ``auto``.
     """
-    if text is None or text == "auto":
-        return text  # type: ignore[return-value]
+    if text is None:
+        return None
+    if text == "auto":
+        return "auto"
     try:
         number = float(text)
     except ValueError:

@@ -172,10 +172,8 @@ def _drive(
             service = stack.enter_context(shared_gpu(folder, progress.say))
         stack.enter_context(ray_session(resources, threads, dataset.images_NHWC.nbytes))
         probe_nodes(store.storage)
-        if resources.packs:
-            resources = _packed(resources, spec, dataset, folder, service, progress)
-        asked = Packing(resources.workers or 1, threads, resources.gpus_per_trial or 0.0)
         context: dict[str, Any] = {
+            "dataset": ray.put(dataset),
             "store": store.uri,
             "device": resources.device,
             "threads": threads,
@@ -183,6 +181,15 @@ def _drive(
             "folder": str(folder.absolute()),
             "cache_gb": resources.cache_gb,
         }
+        schedule.images.note_put()
+        if resources.packs:
+            most = resources.trials_cores_allow(threads)
+            found = measure_packing(
+                folder, spec, dataset, context["dataset"], most=most, service=service
+            )
+            progress.say(found.text)
+            resources = resources.packed(found.trials_per_gpu)
+        asked = Packing(resources.workers or 1, threads, resources.gpus_per_trial or 0.0)
         begin: Attempt | None = first
         while begin is not None:
             if schedule.images.must_be_put:
@@ -199,22 +206,3 @@ def _drive(
             searcher = TreeSearcher(schedule, begin, progress, packing.workers, keeper.settled)
             run_round(searcher, packing, context)
             begin = schedule.next_round()
-
-
-def _packed(
-    resources: Resources,
-    spec: SweepSpec,
-    dataset: Dataset,
-    folder: Path,
-    service: bool,
-    progress: Progress,
-) -> Resources:
-    """As many trials on each GPU as one was measured to take."""
-    import ray
-
-    most = resources.trials_cores_allow(spec.compute.threads)
-    found = measure_packing(
-        folder, spec, dataset, ray.put(dataset), most=most, service=service
-    )  # fmt: skip
-    progress.say(found.text)
-    return resources.packed(found.trials_per_gpu)

@@ -26,6 +26,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from orchestrator.running.leftovers import enlist
 from orchestrator.search.lost_data import DATA_LOST, FETCH_SECONDS
 from orchestrator.search.memory_retries import OUT_OF_MEMORY, is_out_of_memory
+from trainables.errors import first_line
 
 CONTROLLER_CPUS = 0.01
 LEAK_BYTES = 1 << 30
@@ -146,7 +147,7 @@ class Worker:
 
 def describe_loss(error: ray.exceptions.RayError) -> dict[str, Any]:
     """A child that is gone, as the ledger keeps it."""
-    reason = _first_line(str(getattr(error, "cause", None) or error))
+    reason = first_line(str(getattr(error, "cause", None) or error))
     if isinstance(error, ray.exceptions.OutOfMemoryError):  # Ray's monitor ended it
         return {
             "type": OUT_OF_MEMORY,
@@ -159,7 +160,7 @@ def describe_loss(error: ray.exceptions.RayError) -> dict[str, Any]:
 def describe(error: BaseException) -> dict[str, Any]:
     """An exception as the ledger keeps it: type, one line, and where it came from."""
     name = type(error).__name__
-    reason = _first_line(str(error)) or name
+    reason = first_line(str(error)) or name
     if isinstance(error, ray.exceptions.ObjectLostError | ray.exceptions.GetTimeoutError):
         return {"type": DATA_LOST, "reason": reason[:300], "infrastructure": True}
     if is_out_of_memory(error):
@@ -172,11 +173,6 @@ def describe(error: BaseException) -> dict[str, Any]:
         "place": place,
         "infrastructure": isinstance(error, OSError),
     }
-
-
-def _first_line(text: str) -> str:
-    lines = text.strip().splitlines()
-    return lines[0] if lines else ""
 
 
 def _where(seconds: float) -> dict[str, Any]:

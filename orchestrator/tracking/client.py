@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainables.errors import UserError
+from trainables.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -87,7 +87,7 @@ def tracking_errors(uri: str) -> Iterator[None]:
     except Exception as error:
         if not is_tracking_failure(error):
             raise
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        line = first_line(str(error), type(error).__name__)
         raise TrackingError(f"MLflow at {uri}: {line[:300]}") from error
 
 

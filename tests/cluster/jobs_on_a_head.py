@@ -20,21 +20,12 @@ from typing import Any
 
 import psutil
 import yaml
+from tiny_space import TINY
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 ADDRESS = "http://127.0.0.1:8265"
-RECIPE = {"epochs": 1, "batch_size": 8, "schedule": "constant", "normalise": "imagenet"}
-SPACE = {
-    "name": "tiny",
-    "data": {
-        "name": "synthetic", "num_images": 64, "image_size": 32, "classes": ["nv", "mel"],
-        "minority_share": 0.5, "images_per_patient": 1.0,
-    },
-    "backbone": "resnet18", "training": RECIPE, "finetune": RECIPE,
-    "prune": {"criterion": "snnl", "ratio": {"choice": [0.1, 0.3]}, "site": "conv"},
-    "iterations": 1, "seeds": [0], "search": {"sampler": "grid"},
-}  # fmt: skip
+SPACE = TINY | {"iterations": 1}
 """Six trials."""
 
 

@@ -23,22 +23,11 @@ from typing import Any
 
 import yaml
 from hosts import SHARED, Host, Site, build_wheel, make_environment
+from tiny_space import TINY
 
 ROOT = Path(__file__).resolve().parents[2]
-RECIPE = {"epochs": 1, "batch_size": 8, "schedule": "constant", "normalise": "imagenet"}
-SPACE = {
-    "name": "three-machines",
-    "data": {
-        "name": "synthetic", "num_images": 96, "image_size": 32, "classes": ["nv", "mel"],
-        "minority_share": 0.5, "images_per_patient": 1.0,
-    },
-    "backbone": "resnet18",
-    "training": RECIPE,
-    "finetune": RECIPE,
-    "prune": {"criterion": "snnl", "ratio": {"choice": [0.1, 0.3]}, "site": "conv"},
-    "iterations": 2,
-    "seeds": [0, 1],
-    "search": {"sampler": "grid"},
+SPACE = TINY | {
+    "name": "three-machines", "data": TINY["data"] | {"num_images": 96}, "seeds": [0, 1],
 }  # fmt: skip
 """22 trials: two roots, and below each the control arms and two ratios, two deep."""
 

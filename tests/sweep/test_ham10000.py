@@ -12,9 +12,12 @@ import pytest
 SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
 ARCHIVES = sorted(SHARED.glob("HAM10000_images_part_*.tar"))
 
-pytestmark = pytest.mark.skipif(
-    not ARCHIVES, reason="the HAM10000 images are not in ../shared/data (never shipped)"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not ARCHIVES, reason="the HAM10000 images are not in ../shared/data (never shipped)"
+    ),
+]
 
 
 def test_the_first_space_on_200_real_images(tmp_path: Path) -> None:

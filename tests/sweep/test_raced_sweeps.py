@@ -13,6 +13,8 @@ from orchestrator.ledger.records import load_records, read_events
 from orchestrator.tables.tables import TableOptions, make_tables
 from search_spaces.sweep_spec import CONFIRMATION
 
+pytestmark = pytest.mark.slow
+
 SEARCH = {
     "sampler": "grid", "racing": True, "max_seeds": 3, "confirm_seeds": 1, "stop_at": 0.6,
     "max_f1_loss": None, "objectives": ["f1", "flops"],
@@ -91,7 +93,6 @@ def test_tables_show_one_kind_of_seeds(whole):
     assert max(plain["seeds"]) < CONFIRMATION
 
 
-@pytest.mark.slow
 def test_killed_in_race_and_confirmation_it_ends_the_same(whole, killed):
     assert killed[1] == 0
     assert decisions(killed[0]) == decisions(whole[0])

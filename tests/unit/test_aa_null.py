@@ -21,6 +21,7 @@ def aa_null():
     return sys.modules[name]
 
 
+@pytest.mark.slow
 def test_fresh_seeds_hold_the_error_and_plain_intervals_do_not(aa_null) -> None:
     num = 60
     count = aa_null.family_errors((5,), num, 200)[5]

@@ -469,6 +469,7 @@ def num_lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
+@pytest.mark.slow
 def test_sigkill_of_the_tracking_process(folder):
     """Killed while it makes the database, then in the middle of runs; then the sweep ends."""
     uri, lines = default_uri(folder), folder / "tracking.jsonl"
@@ -558,6 +559,7 @@ def test_a_server_that_is_down_is_one_line(folder, capsys):
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_the_tracking_process_tries_again_and_gives_up_at_the_end(folder):
     ledger = Ledger(folder).open()
     ledger.append("started", sweep="tiny")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.fronts.front import Front
+from trainables.metrics.verdict import metric_name
 
 
 def headline(front: Front) -> str:
@@ -18,7 +19,8 @@ def headline(front: Front) -> str:
     text = f"{len(front.members)} of {num} configurations are on the front"
     if len(front.members) > 1:
         last = max(front.members, key=lambda m: m.values[-1]).aggregate.trial["label"]
-        text += f"; best in {front.objectives[0]}: {best}, in {front.objectives[-1]}: {last}"
+        first, other = metric_name(front.objectives[0]), metric_name(front.objectives[-1])
+        text += f"; best in {first}: {best}, in {other}: {last}"
     if front.knee is not None:
         text += f"; knee: {front.members[front.knee].aggregate.trial['label']}"
     return text + "."

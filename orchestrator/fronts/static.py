@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.fronts.front import Front, Member
+from orchestrator.fronts.headline import headline
 from orchestrator.fronts.sure import GAP_NAMES, gap_of
 from orchestrator.judging.columns import columns_of
 from orchestrator.judging.judgement import Judgement
@@ -33,6 +35,8 @@ MARKERS = {"treatment": "o", "control": "s", "baseline": "D"}
 GREY, INK = "#8A8F98", "#1F2933"
 WIDTH, HEIGHT, DPI = 6.9, 4.6, 300
 """Inches, of a figure across both columns."""
+TITLE_COLUMNS = 120
+"""Letters of 7 points across it."""
 
 
 def write_pictures(front: Front, judgement: Judgement | None, folder: Path) -> None:
@@ -80,10 +84,25 @@ def _draw(plot: Axes, front: Front, judgement: Judgement | None) -> None:
         _points(plot, members, role, x, y, s=44, marker=marker, color=COLOURS[role],
                 edgecolors="white", linewidths=0.8, zorder=4,
                 label=f"on the front: {role}")  # fmt: skip
+    said = [headline(front), *_without_interval(members, x, judgement)]
+    lines = [line for text in said for line in textwrap.wrap(text, TITLE_COLUMNS)]
+    plot.set_title("\n".join(lines), loc="left", fontsize=7, color=INK)
     plot.set_xlabel(f"{NAMES[x]} (higher is better)")
     plot.set_ylabel(f"{NAMES[y]} (higher is better)")
     plot.spines[["top", "right"]].set_visible(False)
     plot.legend(fontsize=7, frameon=False, ncols=2, loc="upper left", bbox_to_anchor=(0, -0.13))
+
+
+def _without_interval(
+    members: Sequence[Member], x: str, judgement: Judgement | None
+) -> list[str]:
+    """A bar that is missing must not look like one of no length."""
+    if judgement is None or not x.startswith("fate_"):
+        return []
+    ends = [member_ends(member, x, judgement) for member in members]
+    if not ends or any(e is not None for e in ends):
+        return []
+    return [f"{NAMES[x]} has no interval: the reference's gap reaches its floor or has none."]
 
 
 def _points(
@@ -127,6 +146,7 @@ def latex_table(
         "classifier with equal per-class rates on these images. On the front: share of joint "
         "redraws of seeds and patients. Changes are against the reference of FATE."
     ]
+    notes.insert(0, headline(front))
     grid = Grid(caption, header, notes, text_columns=words)
     grid.blocks = [
         [_line(index, one, records, judgement, gap) for index, one in enumerate(front.members)]

@@ -126,6 +126,12 @@ class Storage:
             return False
         return True
 
+    def remove_empty(self, folder: str) -> None:
+        """Remove a folder that holds nothing; an object store has no folders."""
+        if self.is_local:
+            with contextlib.suppress(OSError):
+                Path(folder).rmdir()
+
     def exists(self, path: str) -> bool:
         """Whether there is a file."""
         return bool(self._patiently(lambda: self.fs.isfile(path)))

@@ -7,10 +7,11 @@ a key wins.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainables.node_cache import NodeCache
@@ -144,23 +145,54 @@ class Store:
         winner = self.node(key)
         if winner is None:
             raise StoreError(f"node {key} in {self.uri} has an unreadable {NODE}: remove it")
-        for entry in entries.values():
-            self.storage.remove(f"{self.folder(key)}/{entry['path']}")
+        self._remove(key, entries)
         return winner
 
     def _put_files(self, key: str, files: dict[str, bytes]) -> dict[str, dict[str, Any]]:
         """Write files into a folder of this attempt; returns their entries in the document."""
         attempt = uuid.uuid4().hex[:12]
-        entries = {}
-        for name, data in files.items():
-            path = f"sealed/{attempt}/{name}" if _is_sealed(name) else f"{attempt}/{name}"
-            self.storage.put(f"{self.folder(key)}/{path}", data)
-            entries[name] = {
-                "path": path,
-                "sha256": hashlib.sha256(data).hexdigest(),
-                "num_bytes": len(data),
-            }
+        entries: dict[str, dict[str, Any]] = {}
+        try:
+            for name, data in files.items():
+                path = f"sealed/{attempt}/{name}" if _is_sealed(name) else f"{attempt}/{name}"
+                entries[name] = {
+                    "path": path,
+                    "sha256": hashlib.sha256(data).hexdigest(),
+                    "num_bytes": len(data),
+                }
+                self.storage.put(f"{self.folder(key)}/{path}", data)
+        except OSError:  # a full disk must not be fuller for it
+            with contextlib.suppress(OSError):
+                self._remove(key, entries)
+            raise
         return entries
+
+    def _remove(self, key: str, entries: Mapping[str, Mapping[str, Any]]) -> None:
+        for entry in entries.values():
+            self.storage.remove(f"{self.folder(key)}/{entry['path']}")
+            self.storage.remove_empty(f"{self.folder(key)}/{entry['path']}".rpartition("/")[0])
+
+    def remove_abandoned(self, key: str) -> int:
+        """Remove what attempts that were killed left beside a committed node; returns how many
+        files there were.
+
+        Of a node that is not committed nothing is removed: another sweep may be at it.
+        """
+        node = self.node(key)
+        if node is None:
+            return 0
+        folder = f"{self.folder(key)}/"
+        kept = {folder + entry["path"] for entry in node["files"].values()}
+        found = [
+            path
+            for path in self.storage.sizes(self.folder(key))
+            # directly beside node.json lies what was measured later
+            if path not in kept and "/" in path.removeprefix(folder)
+        ]
+        for path in found:
+            self.storage.remove(path)
+            self.storage.remove_empty(path.rpartition("/")[0])
+        return len(found)
 
     def _keep(self, files: dict[str, bytes], entries: dict[str, Any]) -> None:
         """What was just put is likely to be wanted here next: a child starts from its weights."""

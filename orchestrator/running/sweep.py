@@ -21,6 +21,7 @@ from orchestrator.ledger.manifest import check_same_sweep, write_manifest
 from orchestrator.ledger.records import project, write_records
 from orchestrator.ledger.storage_probe import probe_nodes
 from orchestrator.ledger.stored_ledger import open_ledger
+from orchestrator.running.abandoned import remove_abandoned
 from orchestrator.running.environment import prepare
 from orchestrator.running.gpu_sharing import shared_gpu
 from orchestrator.running.leftovers import end_leftovers
@@ -128,6 +129,7 @@ def run_sweep(
             if first != FINISHED:
                 assert isinstance(first, Attempt)
                 _drive(schedule, keeper, first, spec, dataset, store, folder, resources, progress)
+            remove_abandoned(store, ledger.events)
             ledger.append("finished", stopped=schedule.stopping)
             return Outcome(
                 records=dict(schedule.records),

@@ -114,11 +114,15 @@ class Cli:
         }
         self.drivers: list[Driver] = []
 
-    def start(self, space: Path, folder: Path, *options: str) -> Driver:
-        """`fatefront run SPACE --out FOLDER OPTIONS` in the background, without MLflow."""
+    def start(
+        self, space: Path, folder: Path, *options: str, tracking_uri: str = "none"
+    ) -> Driver:
+        """`fatefront run SPACE --out FOLDER OPTIONS` in the background; without MLflow unless its
+        address is given.
+        """
         command = [
             sys.executable, "-m", "orchestrator", "run", str(space), "--out", str(folder),
-            "--tracking-uri", "none", *options,
+            "--tracking-uri", tracking_uri, *options,
         ]  # fmt: skip
         # no pipes: what outlives a killed driver would keep them open
         outputs = [(folder.parent / f"{folder.name}.{name}").open("w+") for name in ("out", "err")]

@@ -120,6 +120,45 @@ def test_an_attempt_without_node_json_is_invisible_and_does_not_disturb(store: S
     assert store.read(KEY, "train.npz") == b"train"
 
 
+def test_what_killed_attempts_left_goes_only_beside_a_committed_node(store: Store) -> None:
+    for path in ("0123456789ab/train.npz", "sealed/0123456789ab/test.npz"):
+        if store.is_local:
+            Path(store.folder(KEY), path).parent.mkdir(parents=True)
+        store.fs.pipe_file(f"{store.folder(KEY)}/{path}", b"half")
+    if store.is_local:
+        Path(store.folder(KEY), "0123456789ab/.weights.0123abcd").write_bytes(b"draft")
+    before = set(store.fs.find(store.folder(KEY)))
+    assert store.remove_abandoned(KEY) == 0  # another sweep may be at it
+    assert set(store.fs.find(store.folder(KEY))) == before
+    store.commit(KEY, FILES, {})
+    store.put_if_absent(f"{store.folder(KEY)}/counts-0123.json", b"{}")  # measured later
+    assert store.remove_abandoned(KEY) == len(before)
+    assert {name: store.read(KEY, name) for name in FILES} == FILES
+    assert store.fs.cat_file(f"{store.folder(KEY)}/counts-0123.json") == b"{}"
+    assert len(store.fs.find(store.folder(KEY))) == len(FILES) + 2
+    assert store.remove_abandoned(KEY) == 0
+    if store.is_local:
+        assert not Path(store.folder(KEY), "0123456789ab").exists()
+
+
+def test_a_full_disk_is_not_fuller_for_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    put, names = store.storage.put, []
+
+    def until_full(path: str, data: bytes) -> None:
+        if len(names) == 2:
+            raise OSError(28, "No space left on device")
+        names.append(path)
+        put(path, data)
+
+    monkeypatch.setattr(store.storage, "put", until_full)
+    with pytest.raises(OSError, match="No space left"):
+        store.commit(KEY, FILES, {})
+    assert len(names) == 2
+    assert not store.has(KEY)
+    left = list(store.fs.find(store.root)) if store.fs.exists(store.root) else []
+    assert left == []
+
+
 def test_a_document_that_is_not_json_is_never_committed(store: Store) -> None:
     with pytest.raises(ValueError, match="JSON"):
         store.commit(KEY, FILES, {"loss": float("nan")})

@@ -21,6 +21,7 @@ def told(result: dict[str, Any]) -> list[str]:
     lines += _approximate(result)
     if result["num_groups"] > 2:
         lines.append(f"more than two groups: {result['definitions']['more_than_two_groups']}")
+    lines += [result["permutation"]["note"]] if result["permutation"]["note"] else []
     lines += [f"{gap}: {text}" for gap, text in result["verdict"].items() if text]
     lines += [f"against the reference: {result['tag']}"] if result["tag"] else []
     return lines + [f"note: {note}" for note in result["notes"]]
@@ -73,6 +74,6 @@ def _approximate(result: dict[str, Any]) -> list[str]:
     for reason, names in _by_reason(pairs).items():
         shown = [name for name in names if name in whole]
         num = len(names) - len(shown)
-        shown += [f"{num} figures of groups"] if num else []
+        shown += [f"{num} figure{'' if num == 1 else 's'} of groups"] if num else []
         lines.append(f"approximate intervals, {reason}: {', '.join(shown)}")
     return lines

@@ -170,6 +170,19 @@ def _check_filled(values: Sequence[Any], row_N: np.ndarray, name: str, path: str
         )
 
 
+def _check_once(values: Sequence[Any], row_N: np.ndarray, name: str, path: str) -> None:
+    """An image counts once; a second row of it is a second answer, and nobody said which holds."""
+    first: dict[Any, int] = {}
+    for i, value in enumerate(values):
+        if value in first:
+            raise UserError(
+                f"{name} must name each image once but {value!r} is in data rows "
+                f"{row_N[first[value]] + 1} and {row_N[i] + 1} ({path}); further seeds are "
+                "further files"
+            )
+        first[value] = i
+
+
 def _probabilities(
     frame: pd.DataFrame, names: Sequence[str], path: str, label_N: Sequence[Name]
 ) -> np.ndarray:
@@ -285,6 +298,7 @@ def read_predictions(
     image_N = _texts(frame[columns.image]) if columns.image else None
     if columns.image and image_N is not None:
         _check_filled(image_N, row_N, columns.image, path)
+        _check_once(image_N, row_N, columns.image, path)
     return PredictionTable(
         path=path,
         label_N=label_N,

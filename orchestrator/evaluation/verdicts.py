@@ -24,9 +24,7 @@ NOT_DETECTABLE = {
     "eopp0": "the alternative is a difference of TPR in every class, of which eopp0 shows little",
     "eodd": "signed: a difference of TPR may cancel in it",
 }
-UNDETECTABLE = (
-    "no difference up to 1 is found with 80 % power, or the permutations do not vary (no errors)"
-)
+OF_SKIP = "absent zero: a detectable gap is that of classes that both groups have"
 CONTENTS = (
     "floor", "p_value", "excess", "gap_debiased", "gap_debiased_interval",
     "smallest_detectable_gap", "interval", "change_interval", "verdict", "permutation",
@@ -86,19 +84,23 @@ def _floors(samples: Samples, num_replicates: int, undefined: dict[str, str]) ->
         for name in ("floor", "p_value", "excess")
     }
     for gap in GAPS:
-        if found.gaps[gap].floor is None:
-            reason = (
-                "no patient has one of another group with the same classes"
-                if found.gaps[gap].value is not None
-                else "the gap itself is undefined"
-            )
-            undefined |= {f"{name}.{gap}": reason for name in columns}
+        for name, values in columns.items():
+            if found.gaps[gap].value is None:
+                undefined[f"{name}.{gap}"] = "the gap itself is undefined"
+            elif values[gap] is None:
+                unit = "patient" if name == "p_value" else "image"
+                of = "classes" if name == "p_value" else "class"
+                reason = f"no {unit} has a counterpart of another group with the same {of}"
+                undefined[f"{name}.{gap}"] = reason
     return columns | {
         "permutation": {
             "num_replicates": found.num_replicates,
-            "num_units": found.num_units,
-            "num_movable": found.num_movable,
-            "num_in_several_groups": found.num_in_several_groups,
+            "num_units": found.exchange.num_patients,
+            "num_movable": found.exchange.num_whole,
+            "num_split": found.exchange.num_split,
+            "num_fixed": found.exchange.num_fixed,
+            "num_in_several_groups": found.exchange.num_in_several_groups,
+            "note": found.exchange.note,
         }
     }
 
@@ -135,12 +137,16 @@ def _detectable(
         if gap not in DETECTABLE:
             undefined[name] = NOT_DETECTABLE[gap]
             continue
-        found[gap] = smallest_detectable_gap(
+        if samples.mode == "paper":
+            undefined[name] = OF_SKIP
+            continue
+        detectable = smallest_detectable_gap(
             *samples.own, **samples.sizes, gap=gap, within=samples.within,
             num_replicates=min(num_replicates, 2_000), alpha=ALPHA,
         )  # fmt: skip
-        if found[gap] is None:
-            undefined[name] = UNDETECTABLE
+        found[gap] = detectable.gap
+        if detectable.reason:
+            undefined[name] = detectable.reason
     return found
 
 

@@ -17,6 +17,7 @@ from orchestrator.fronts.objectives import directions
 from orchestrator.judging.columns import COLUMNS as JUDGED_COLUMNS
 from orchestrator.judging.columns import columns_of, judgement_document
 from orchestrator.judging.judgement import Judgement
+from trainables.metrics.verdict import metric_name
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -109,8 +110,19 @@ def all_notes(front: Front, judgement: Judgement | None) -> list[str]:
     return [
         *front.notes,
         *judgement.notes,
+        *_optimism(judgement),
         *_approximate(front, judgement),
         *judgement.problems[:3],
+    ]
+
+
+def _optimism(judgement: Judgement) -> list[str]:
+    found = [f"{metric_name(name)} {value:+.3f}" for name, value in judgement.optimism.items()]
+    if not found:
+        return []
+    return [
+        "the best of several noisy figures is expected to lie above its own truth, by its luck "
+        f"alone: {', '.join(found)}"
     ]
 
 

@@ -49,7 +49,8 @@ def contrasts_notes(contrasted: str | None, objectives: Sequence[str]) -> list[s
             told,
             f"{metric_name(f'fate_{contrasted}')} is not determined: the interval of the "
             "reference's gap reaches what a classifier with equal per-class rates would show; "
-            "changes of the gap stand beside",
+            "changes of the gap stand beside; who is best in it, membership and the hypervolume "
+            "rest on it all the same and are as uncertain",
         ]
     if contrasted not in objectives:
         told += "; gap_debiased, which is computed from it, has no redraws"

@@ -205,7 +205,7 @@ class Evidence:
             num_groups=self.images.num_groups,
             gap=gap,
             num_replicates=DETECTABLE_REPLICATES,
-        )
+        ).gap
 
     def _of(self, keys_S: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         prediction_SN = np.stack([self.prediction_N(key) for key in keys_S])

@@ -46,7 +46,8 @@ def membership_section(facts: Facts) -> Section:
     chart.add(*legend(entries, LEFT, bottom + 64, WIDTH - LEFT)[0])
     caption = (
         "In or out is decided at 95 % with an indifference zone of .02 FATE and .005 F1, out only "
-        "from five seeds; open: more seeds could decide it. Numbered: members of the front."
+        "from five seeds; open: undecided with these seeds and patients. Numbered: members of the "
+        "front."
     )
     if len(kept) < len(found):
         caption += f" The first {len(kept)} of {len(found)} configurations."

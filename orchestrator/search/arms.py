@@ -127,11 +127,16 @@ def barred_draws(
     """
     if limit is None or not group_f1 or not points:
         return None
-    draw_RAG = joint_draws(group_f1, pooled=pooled)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        loss_RA = (1 - draw_RAG / draw_RAG[:, :1]).max(-1)
-    barred_RA: np.ndarray = loss_RA[:, [arms.row[point.configuration] for point in points]] > limit
-    return barred_RA
+    # as in fronts/constraints.py: of a reference that is never right nothing can be lost
+    losable = [one for one in group_f1 if one.value_AS[0][one.present_AS[0]].mean() > 0]
+    rows = [arms.row[point.configuration] for point in points]
+    if not losable:
+        return np.zeros((len(group_f1[0].replicate_RAS), len(rows)), bool)
+    draw_RAG = joint_draws(losable, pooled=pooled)
+    reference_R1G = draw_RAG[:, :1]
+    # loss > limit or undefined; a reference drawn at 0 or below has nothing to lose
+    barred_RAG: np.ndarray = (reference_R1G > 0) & ~(draw_RAG >= (1 - limit) * reference_R1G)
+    return np.any(barred_RAG, axis=-1)[:, rows]
 
 
 def _values(point: Aggregate, objectives: Sequence[str]) -> list[float]:

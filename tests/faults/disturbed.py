@@ -197,7 +197,8 @@ def what_is_wrong(folder: Path, expected: dict[str, object], server: MlflowServe
         assert_each_node_once(folder)
     except AssertionError as error:
         found.append(f"computed twice: {error}")
-    return [*found, *_wrong_runs(folder, own, server), *_orphan_files(folder)]
+    found += _wrong_runs(folder, own, server)
+    return [*found, *_drafts(folder), *orphan_files(folder / "store" / "nodes")]
 
 
 def _wrong_runs(folder: Path, own: dict[str, object], server: MlflowServer) -> list[str]:
@@ -225,22 +226,27 @@ def _wrong_runs(folder: Path, own: dict[str, object], server: MlflowServer) -> l
     return found
 
 
-def _orphan_files(folder: Path) -> list[str]:
-    """Files of the store that no `node.json` lists, and drafts anywhere in the folder."""
+def _drafts(folder: Path) -> list[str]:
     found = []
     for path in folder.rglob("*"):
         is_draft = path.name.startswith(".") and path.name not in LOCKS
         if path.is_file() and is_draft:
             found.append(f"draft {path.relative_to(folder)}")
-    for node in (folder / "store" / "nodes").glob("*/*"):
+    return found
+
+
+def orphan_files(nodes: Path) -> list[str]:
+    """Files of a store that no ``node.json`` lists, and nodes that were never committed."""
+    found = []
+    for node in nodes.glob("*/*"):
         document = node / "node.json"
         if not document.exists():
             found.append(f"node without a document: {node.name}")
             continue
-        listed = json.dumps(json.loads(document.read_text()))
+        listed = document.read_text()
         for path in node.rglob("*"):
             # beside node.json: what was measured later
             is_content = path.is_file() and path.parent != node
             if is_content and str(path.relative_to(node)) not in listed:
-                found.append(f"orphan {path.relative_to(folder)}")
+                found.append(f"orphan {path.relative_to(nodes)}")
     return found

@@ -49,7 +49,7 @@ def test_power_at_the_smallest_detectable_gap(classes, larger, smaller, rate, ga
         smallest_detectable_gap(
             label, predict(rng, label, group, rate, 0, classes), group, None,
             gap=gap, num_classes=classes, num_replicates=400, **SIZES,
-        )
+        ).gap
         for _ in range(6)
     ]  # fmt: skip
     detectable = np.mean([x for x in found if x is not None])
@@ -75,7 +75,7 @@ def test_eodd_counts_what_its_classes_share():
             smallest_detectable_gap(
                 label, prediction, group, None, gap=gap, num_classes=classes,
                 num_replicates=300, **SIZES,
-            )
+            ).gap
             for gap in DETECTABLE
         ]  # fmt: skip
     assert found[2][1] == pytest.approx(found[2][0], rel=0.05)
@@ -85,6 +85,27 @@ def test_eodd_counts_what_its_classes_share():
 def test_nothing_is_detectable_without_variance():
     label, group = images(3, 20, 20)
     for prediction in (label, (label + 1) % 3):
-        assert (
-            smallest_detectable_gap(label, prediction, group, None, num_classes=3, **SIZES) is None
-        )
+        found = smallest_detectable_gap(label, prediction, group, None, num_classes=3, **SIZES)
+        assert found.gap is None
+        assert found.reason == "the permutations do not vary (no errors, or all wrong)"
+
+
+def test_a_group_too_small_for_any_difference_does_not_hide_the_others():
+    label, group = images(3, 40, 40)
+    prediction = predict(np.random.default_rng(1), label, group, 0.7, 0, 3)
+    two = smallest_detectable_gap(label, prediction, group, None, num_classes=3, **SIZES)
+    assert two.gap is not None
+    label, prediction, group = (
+        np.append(x, y) for x, y in ((label, 0), (prediction, 0), (group, 2))
+    )
+    sizes = SIZES | {"num_groups": 3}
+    found = smallest_detectable_gap(label, prediction, group, None, num_classes=3, **sizes)
+    assert found.group in (0, 1)
+    assert found.gap is not None
+    alone = np.where(group == 2, group, 0)  # 80 images of its class and one beside them
+    found = smallest_detectable_gap(label, prediction, alone, None, num_classes=3, **sizes)
+    assert found.reason == "not even a difference of 1 is found with 80% power"
+    unlike = np.where(group == 0, np.arange(len(label)) // 2, 1000 + np.arange(len(label)))
+    found = smallest_detectable_gap(label, prediction, group, unlike, num_classes=3, **sizes)
+    assert found.gap is None  # pairs on one side, single images on the other
+    assert "patients have a counterpart of another group" in str(found.reason)

@@ -10,6 +10,7 @@ from trainables.errors import UserError
 from trainables.metrics.confusion import confusion_counts
 from trainables.metrics.corrected_gap import gap_debiased
 from trainables.metrics.detectable import smallest_detectable_gap
+from trainables.metrics.exchange import exchange_units
 from trainables.metrics.fairness import GAPS, fairness_gaps
 from trainables.metrics.floor import permutation_floor
 from trainables.metrics.gap_statistics import count_units, gap_values, group_rates
@@ -71,7 +72,8 @@ def enumerate_floor(label, prediction, unit, unit_group, strata, mode):
 @pytest.mark.parametrize("mode", ["corrected", "paper"])
 def test_floor_equals_the_enumeration(mode):
     rng = np.random.default_rng(4)
-    # Units 0-3 hold {0, 1}, units 4-8 hold {2}, unit 9 alone holds {0, 0, 2}: it never moves.
+    # Units 0-3 hold {0, 1}, units 4-8 hold {2}. Patient 9 alone holds {0, 0, 2}: for the floor
+    # its {2} moves by itself (as unit 10), its {0, 0} has no counterpart; for p it stays.
     unit = np.array([0, 0, 1, 1, 2, 2, 3, 3, 4, 5, 6, 7, 8, 9, 9, 9])
     label = np.array([0, 1, 1, 0, 0, 1, 0, 1, 2, 2, 2, 2, 2, 0, 0, 2])
     unit_group = dict(enumerate([0, 0, 1, 1, 0, 0, 0, 1, 1, 1]))
@@ -81,17 +83,23 @@ def test_floor_equals_the_enumeration(mode):
         label, prediction, unit, unit_group, [[0, 1, 2, 3], [4, 5, 6, 7, 8]], mode
     )
     assert len(values) == 6 * 10
+    parts = enumerate_floor(
+        label, prediction, np.append(unit[:-1], 10), unit_group | {10: 1},
+        [[0, 1, 2, 3], [4, 5, 6, 7, 8, 10]], mode,
+    )  # fmt: skip
+    assert len(parts) == 6 * 20
     result = permutation_floor(
         label, prediction, group, unit, num_classes=3, num_groups=2, mode=mode,
         num_replicates=20_000,
     )  # fmt: skip
-    assert (result.num_units, result.num_movable) == (10, 9)
+    moved = result.exchange
+    assert (moved.num_patients, moved.num_whole, moved.num_split, moved.num_fixed) == (10, 9, 1, 0)
     for k, name in enumerate(GAPS):
         gap = result.gaps[name]
         value = np.mean([gaps_of(label, p, group, 3, 2, mode)[name] for p in prediction])
         assert gap.value == pytest.approx(value)
-        error = values[:, k].std() / np.sqrt(20_000)
-        assert gap.floor == pytest.approx(values[:, k].mean(), abs=4 * error)
+        error = parts[:, k].std() / np.sqrt(20_000)
+        assert gap.floor == pytest.approx(parts[:, k].mean(), abs=4 * error)
         assert gap.excess == pytest.approx(gap.value - gap.floor)
         exact = (values[:, k] >= value - 1e-9).mean()
         assert gap.p_value == pytest.approx(exact, abs=4 * np.sqrt(0.25 / 20_000))
@@ -123,21 +131,77 @@ def test_units_that_never_move():
     assert units.group_U.tolist() == [-1, 0, 0, 1, 1]
     assert (units.stratum_U[1], units.stratum_U[0]) == (units.stratum_U[4], units.stratum_U[3])
     assert len(set(units.stratum_U[[0, 1, 2]])) == 3
+    # b and e move whole; a's two images and c's exchange; d's two find no pair, and are images.
+    found = exchange_units(label, group, patient)
+    assert (found.num_patients, found.num_whole, found.num_split, found.num_fixed) == (5, 2, 3, 0)
+    assert found.num_in_several_groups == 1
+    assert len(set(found.unit_N.tolist())) == 8
+    assert found.note is not None
+    assert "2 of 5 patients have a counterpart" in found.note
     wrong = np.where(np.arange(8) == 2, 0, label)
     result = permutation_floor(
         label, wrong, group, patient, num_classes=2, num_groups=2, num_replicates=99
     )
-    assert (result.num_units, result.num_movable, result.num_in_several_groups) == (5, 2, 1)
-    # Values of `within` that differ between b and e leave nothing to permute.
-    site = np.where(patient == "e", "arm", "leg")
-    fixed = permutation_floor(
-        label, wrong, group, patient, num_classes=2, num_groups=2, within=(site,)
-    )
-    assert fixed.num_movable == 0
+    assert result.exchange.num_whole == 2
+    # Values of `within` that are each patient's own leave nothing to permute but a's images.
+    names = {"num_classes": 2, "num_groups": 2}
+    alone = np.where(patient == "a", np.array([*"12345678"]), patient)
+    fixed = permutation_floor(label, wrong, group, patient, within=(alone,), **names)
+    assert (fixed.exchange.num_whole, fixed.exchange.num_fixed) == (0, 5)
     assert fixed.gaps["eopp1"].value == result.gaps["eopp1"].value
     assert fixed.gaps["eopp1"].floor is fixed.gaps["eopp1"].p_value is None
-    names = {"num_classes": 2, "num_groups": 2}
-    assert smallest_detectable_gap(label, wrong, group, patient, within=(site,), **names) is None
+    found = smallest_detectable_gap(label, wrong, group, patient, within=(alone,), **names)
+    assert found.gap is None
+    assert found.reason is not None
+    assert found.reason.startswith("only 0 of 5 patients have a counterpart")
+
+
+def mixed(rng, gap, share, patients=250, classes=5):
+    """Patients of 1 to 5 images of any classes, of which most have no counterpart; ``share`` of
+    the images are answered as the patient's first is.
+    """
+    patient = np.repeat(np.arange(patients), rng.integers(1, 6, patients))
+    group = rng.integers(0, 2, patients)[patient]
+    label = rng.integers(0, classes, len(patient))
+    own, of_patient = rng.random(len(patient)), rng.random(patients)[patient]
+    luck = np.where(rng.random(len(patient)) < share, of_patient, own)
+    right = luck < np.where(group == 0, 0.78, 0.78 - gap)
+    wrong = (label + rng.integers(1, classes, len(label))) % classes
+    return label, np.where(right, label, wrong), group, patient
+
+
+def test_patients_without_a_counterpart_leave_no_gap_in_the_floor():
+    """With independent images it is the floor of images; kept in their places, such patients made
+    it .080 at a gap of .12 where that is .059.
+    """
+    floors = []
+    for seed in range(30):
+        label, prediction, group, patient = mixed(np.random.default_rng(seed), 0.12, 0.0)
+        by_patient, by_image = (
+            permutation_floor(
+                label, prediction, group, column, num_classes=5, num_groups=2,
+                num_replicates=200,
+            )
+            for column in (patient, None)
+        )  # fmt: skip
+        assert by_patient.exchange.num_split > 50
+        assert by_patient.exchange.num_fixed == 0
+        floors.append([found.gaps["eopp1"].floor for found in (by_patient, by_image)])
+    assert np.mean(floors, 0)[0] == pytest.approx(np.mean(floors, 0)[1], abs=0.002)
+
+
+def test_type_one_error_where_patients_have_no_counterpart():
+    """Half of a patient's images right or wrong together, over all its classes."""
+    p_values = []
+    for seed in range(300):
+        label, prediction, group, patient = mixed(np.random.default_rng(seed), 0.0, 0.5)
+        result = permutation_floor(
+            label, prediction, group, patient, num_classes=5, num_groups=2, num_replicates=199,
+            seed=seed,
+        )  # fmt: skip
+        p_values.append([result.gaps[name].p_value for name in GAPS])
+    rate_4 = (np.array(p_values) <= 0.05).mean(0)
+    assert (rate_4 <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)).all()
 
 
 def test_unknown_patients_are_images_by_themselves():
@@ -256,7 +320,7 @@ def test_speed_of_ten_thousand_replicates():
     start = time.perf_counter()
     result = permutation_floor(label, prediction, group, None, num_classes=114, num_groups=2)
     assert time.perf_counter() - start < 60
-    assert result.num_movable > 1_000
+    assert result.exchange.num_whole > 1_000
     # The gap of equal rates lies far above 0 on such a test set, and is no sign of a difference.
     assert 0.2 < result.gaps["eopp1"].floor < 0.4
     assert result.gaps["eopp1"].p_value > 0.01

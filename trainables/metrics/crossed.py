@@ -97,7 +97,8 @@ def interval(
     if len(replicate_RS) < 2 or num_patients < 2:
         raise ValueError(f"{len(replicate_RS)} replicates of {num_patients} patients, 2 needed")
     if np.isnan(value_S).any() or np.isnan(replicate_RS).any():
-        return Interval(None, reason="undefined in some seed", num_seeds=num_seeds)
+        reason = "undefined" if num_seeds == 1 else "undefined in some seed"
+        return Interval(None, reason=reason, num_seeds=num_seeds)
     value = float(value_S.mean())
     patient_part = float(replicate_RS.mean(1).var(ddof=1))
     var_b, seed_part, between = patient_part, 0.0, 0.0
@@ -122,7 +123,8 @@ def interval(
     elif num_seeds < MIN_SEEDS:
         notes.append(f"{num_seeds} seeds, fewer than {MIN_SEEDS}")
     if smallest_cell < MIN_IMAGES:
-        notes.append(f"{smallest_cell} images in a class and group, fewer than {MIN_IMAGES}")
+        plural = "image" if smallest_cell == 1 else "images"
+        notes.append(f"{smallest_cell} {plural} in a class and group, fewer than {MIN_IMAGES}")
     if flat:
         notes.append(flat)
     if variance == 0:

@@ -1,10 +1,11 @@
 """The smallest gap that a permutation test on this test set finds, on the gap's own scale.
 
-The alternative sought: in every class the TPR of the smallest group (of those with samples) is
-lower by d than elsewhere, and the images that it misses fall on the other classes as the errors
-of all groups do (evenly where there are none), which raises FPRs. Both make a gap: its size is the
-gap of these differences alone, without sampling noise. For ``eopp1`` that is d itself; for
-``eodd_hardt`` d with two classes, and towards d / 2 with many, where FPRs hardly move.
+The alternative sought: in every class the TPR of one group is lower by d than elsewhere, and the
+images that it misses fall on the other classes as the errors of all groups do (evenly where there
+are none), which raises FPRs. The group is the smallest in which any difference could be found: of
+one image, say, none can. Both make a gap: its size is the gap of these differences alone, without
+sampling noise. For ``eopp1`` that is d itself; for ``eodd_hardt`` d with two classes, and towards
+d / 2 with many, where FPRs hardly move.
 
 A rate nearer to 1/2 scatters more. What p (1 - p) grows by is added to the permutations as normal
 noise, a unit counting once, so that few errors in the data do not pass for precision.
@@ -12,14 +13,16 @@ noise, a unit counting once, so that few errors in the data do not pass for prec
 Shape legend: N samples, S seeds, R replicates, G groups, C classes.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from trainables.errors import UserError
+from trainables.metrics.exchange import Exchange, exchange_units
 from trainables.metrics.flat_cells import error_shares
 from trainables.metrics.floor import (
     check_permutations,
     critical_value,
-    movable_units,
     permuted_rates,
 )
 from trainables.metrics.gap_statistics import count_units, gap_values, group_rates
@@ -29,6 +32,15 @@ NOISE = 0x6E6F6973
 """The purpose in this module's stream; part of the figures, so it never changes."""
 NO_VARIANCE = 1e-12
 """Standard deviation of permuted gaps below which they do not differ but for rounding."""
+
+
+@dataclass(frozen=True)
+class Detectable:
+    """``gap``: in (0, 1], or None with its ``reason``. ``group``: whose TPRs are lowered."""
+
+    gap: float | None
+    group: int | None = None
+    reason: str | None = None
 
 
 def smallest_detectable_gap(
@@ -45,17 +57,13 @@ def smallest_detectable_gap(
     alpha: float = 0.05,
     power: float = 0.8,
     seed: int = 0,
-) -> float | None:
+) -> Detectable:
     """The true gap that the permutation test finds with this power.
 
     It compares with a true gap, which has no sampling noise in it, and not with an observed one,
     which has: an observed gap may exceed it without being significant, or fall below it and be.
     The answer is to 1e-3 in d. Groups and classes are those of the ``corrected`` mode; a gap that
     lies in one class alone needs to be larger there. Rates may fall below 0 in the alternative.
-
-    Returns:
-        The gap, in (0, 1]; None where no unit moves, no class can be compared, the permutations
-        do not vary (no errors, or nothing but errors), or d = 1 is not enough.
 
     Raises:
         UserError: another gap than ``DETECTABLE``, or R, alpha or power out of range.
@@ -68,18 +76,19 @@ def smallest_detectable_gap(
         )
     check_permutations(num_replicates, alpha)
     prediction_SN = np.atleast_2d(prediction_SN)
+    exchange = exchange_units(label_N, group_N, patient_N, within)
+    if not exchange.num_whole or not exchange.is_mostly_whole:
+        return Detectable(None, reason=_too_few(exchange))
     units = count_units(
         label_N, prediction_SN, group_N, patient_N, num_classes, num_groups, within
     )
-    if not movable_units(units).any():
-        return None
     chunks = list(permuted_rates(units, num_replicates, seed))
     tpr_RSGC, fpr_RSGC = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
-    if not gap_values(tpr_RSGC, fpr_RSGC)[gap].mean(1).std() > NO_VARIANCE:
-        return None
-    size_G = units.support_UGC.sum((0, 2))
-    smallest = int(np.where(size_G > 0, size_G, size_G.max() + 1).argmin())
-    lower_G1 = (np.arange(num_groups) == smallest)[:, None].astype(float)
+    permuted_R = gap_values(tpr_RSGC, fpr_RSGC)[gap].mean(1)
+    if np.isnan(permuted_R).all():
+        return Detectable(None, reason="no pair of groups has a class to compare")
+    if not permuted_R.std() > NO_VARIANCE:
+        return Detectable(None, reason="the permutations do not vary (no errors, or all wrong)")
     noise_RGC = np.random.default_rng(np.random.SeedSequence((seed, NOISE))).standard_normal(
         (num_replicates, num_groups, num_classes)
     )
@@ -95,7 +104,6 @@ def smallest_detectable_gap(
     hits_C = np.nan_to_num(tpr_GC.mean(0) * support_GC).sum(0)
     pooled_C = hits_C / np.maximum(support_GC.sum(0), 1)
     units_GC = np.maximum((units.support_UGC > 0).sum(0), 1)
-    share_C = support_GC[smallest] / np.maximum(support_GC.sum(0), 1)
 
     def gaps(lower_RGC: np.ndarray) -> np.ndarray:
         """Gap (R,) where TPRs fall by so much, and FPRs rise with them."""
@@ -108,19 +116,34 @@ def smallest_detectable_gap(
         grown_GC = rate_GC * (1 - rate_GC) - pooled_C * (1 - pooled_C)
         return noise_RGC * np.sqrt(np.maximum(grown_GC, 0) / units_GC)
 
-    def is_found(d: float) -> bool:
+    def is_found(d: float, group: int) -> bool:
+        share_C = support_GC[group] / np.maximum(support_GC.sum(0), 1)
+        lower_G1 = (np.arange(num_groups) == group)[:, None].astype(float)
         everywhere_GC = np.broadcast_to(d * share_C, support_GC.shape)
         critical = critical_value(gaps(scatter(everywhere_GC)), alpha)
         shifted_R = gaps(d * lower_G1 + scatter(d * lower_G1 * np.ones(num_classes)))
         return bool((shifted_R >= critical).mean() >= power)
 
+    size_G = units.support_UGC.sum((0, 2))
+    ascending = [int(g) for g in np.argsort(size_G, kind="stable") if size_G[g] > 0]
+    lowered = next((g for g in ascending[:-1] if is_found(1.0, g)), None)
+    if lowered is None:
+        return Detectable(
+            None, reason=f"not even a difference of 1 is found with {power:.0%} power"
+        )
     low, high = 0.0, 1.0
-    if not is_found(high):
-        return None
     while high - low > 1e-3:
         middle = (low + high) / 2
-        low, high = (low, middle) if is_found(middle) else (middle, high)
+        low, high = (low, middle) if is_found(middle, lowered) else (middle, high)
     known_GC = np.where(support_GC > 0, 0.0, np.nan)
-    rise_C = spill_GCC[smallest].sum(0)
+    rise_C = spill_GCC[lowered].sum(0)
+    lower_G1 = (np.arange(num_groups) == lowered)[:, None].astype(float)
     one = gap_values(known_GC - lower_G1, np.zeros(known_GC.shape) + lower_G1 * rise_C)[gap]
-    return float(high * one)
+    return Detectable(float(high * one), lowered)
+
+
+def _too_few(exchange: Exchange) -> str:
+    return (
+        f"only {exchange.num_whole} of {exchange.num_comparable} patients have a counterpart of "
+        "another group with the same classes"
+    )

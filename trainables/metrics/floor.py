@@ -5,12 +5,10 @@ gap is its mean over permutations of the units' groups (see ``trainables.metrics
 among units with the same multiset of classes, the same permutation for all seeds. The hypothesis
 is "predictions independent of group given class". Class counts per group stay as observed.
 
-Rules:
-
-* samples of unknown group are left out before the multisets are formed;
-* a unit with samples in several groups keeps them: it has no one label to exchange;
-* a unit alone in its stratum, or among units of its own group only, never moves either. Such
-  units stay in the counts, so that a floor with few movable units lies near the value itself.
+Samples of unknown group are left out first. For p and the critical value a unit is a patient: one
+with samples in several groups, or without a counterpart in another group, stays, and the test is
+valid but finds less. For the floor such patients are taken apart, or their share of the gap would
+be in it: see ``trainables.metrics.exchange``.
 
 Shape legend: N samples, M units that move, S seeds, R replicates, G groups, C classes.
 """
@@ -22,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainables.errors import UserError
+from trainables.metrics.exchange import Exchange, exchange_units
 from trainables.metrics.fairness import GAPS, Mode, check_mode
 from trainables.metrics.gap_statistics import Units, count_units, gap_values, group_rates
 
@@ -39,8 +38,8 @@ class Floor:
 
     ``value``: mean over seeds. ``floor``: mean of the distribution. ``excess``: value - floor,
     which is not an estimate of the gap. ``critical``: the smallest value with p <= alpha.
-    ``p_value``: (1 + number >= value) / (1 + R). All but ``value`` are None where no unit moves,
-    and all are None where no pair of groups has a class to compare.
+    ``p_value``: (1 + number >= value) / (1 + R). Floor and excess are None where no image moves,
+    p and critical where no patient does, and all where no pair of groups has a class to compare.
     """
 
     value: float | None
@@ -56,9 +55,7 @@ class PermutationFloor:
 
     gaps: Mapping[str, Floor]
     num_replicates: int
-    num_units: int
-    num_movable: int
-    num_in_several_groups: int
+    exchange: Exchange
 
 
 def movable_units(units: Units) -> np.ndarray:
@@ -161,36 +158,40 @@ def permutation_floor(
     """
     check_mode(mode, num_groups)
     check_permutations(num_replicates, alpha)
-    units = count_units(
-        label_N, prediction_SN, group_N, patient_N, num_classes, num_groups, within
+    exchange = exchange_units(label_N, group_N, patient_N, within)
+    patients, parts = (
+        count_units(label_N, prediction_SN, group_N, unit_N, num_classes, num_groups, within)
+        for unit_N in (patient_N, exchange.unit_N)
     )
     rate = group_rates(
-        units.hit_SUGC.sum(1), units.predicted_SUGC.sum(1), units.support_UGC.sum(0)
+        patients.hit_SUGC.sum(1), patients.predicted_SUGC.sum(1), patients.support_UGC.sum(0)
     )
     value = {name: float(v_S.mean()) for name, v_S in gap_values(*rate, mode).items()}
-    num_movable = int(movable_units(units).sum())
-    gaps = {
-        name: Floor(None if math.isnan(v) else v, None, None, None, None)
-        for name, v in value.items()
-    }
-    if num_movable:
-        chunks = [
-            gap_values(*rates, mode) for rates in permuted_rates(units, num_replicates, seed)
-        ]
-        for name in GAPS:
-            if gaps[name].value is None:
-                continue
-            replicate_R = np.concatenate([gap_RS[name].mean(1) for gap_RS in chunks])
-            floor = float(replicate_R.mean())
-            gaps[name] = Floor(
-                value=value[name],
-                floor=floor,
-                excess=value[name] - floor,
-                p_value=float(
-                    (1 + (replicate_R >= value[name] - TIE).sum()) / (1 + num_replicates)
-                ),
-                critical=critical_value(replicate_R, alpha),
-            )
-    return PermutationFloor(
-        gaps, num_replicates, len(units.group_U), num_movable, int((units.group_U < 0).sum())
-    )
+    tested = _permuted_gaps(patients, mode, num_replicates, seed)
+    is_whole = exchange.num_whole == exchange.num_patients
+    floored = tested if is_whole else _permuted_gaps(parts, mode, num_replicates, seed)
+    gaps = {}
+    for name in GAPS:
+        if math.isnan(value[name]):
+            gaps[name] = Floor(None, None, None, None, None)
+            continue
+        floor = float(floored[name].mean()) if floored else None
+        reached = int((tested[name] >= value[name] - TIE).sum()) if tested else None
+        gaps[name] = Floor(
+            value=value[name],
+            floor=floor,
+            excess=None if floor is None else value[name] - floor,
+            p_value=None if reached is None else (1 + reached) / (1 + num_replicates),
+            critical=critical_value(tested[name], alpha) if tested else None,
+        )
+    return PermutationFloor(gaps, num_replicates, exchange)
+
+
+def _permuted_gaps(
+    units: Units, mode: Mode, num_replicates: int, seed: int
+) -> Mapping[str, np.ndarray]:
+    """Each gap (R,), the mean over seeds; empty where nothing moves."""
+    if not movable_units(units).any():
+        return {}
+    chunks = [gap_values(*rates, mode) for rates in permuted_rates(units, num_replicates, seed)]
+    return {name: np.concatenate([gap_RS[name].mean(1) for gap_RS in chunks]) for name in GAPS}

@@ -35,7 +35,7 @@ class Units:
     predicted_SUGC: np.ndarray
 
 
-def _unit_of(patient_N: np.ndarray | None, num_samples: int) -> np.ndarray:
+def unit_numbers(patient_N: np.ndarray | None, num_samples: int) -> np.ndarray:
     """Number the units; a sample of unknown patient (-1 or an empty string) is its own unit."""
     if patient_N is None:
         return np.arange(num_samples)
@@ -51,7 +51,7 @@ def _unit_of(patient_N: np.ndarray | None, num_samples: int) -> np.ndarray:
     return np.unique(unit_N, return_inverse=True)[1]
 
 
-def _strata(unit_N: np.ndarray, key_N: np.ndarray, num_units: int) -> np.ndarray:
+def strata(unit_N: np.ndarray, key_N: np.ndarray, num_units: int) -> np.ndarray:
     """Number the units by the multiset of their samples' keys."""
     order_N = np.lexsort((key_N, unit_N))
     bounds = np.searchsorted(unit_N[order_N], np.arange(1, num_units))
@@ -93,7 +93,7 @@ def count_units(
     columns = [np.asarray(column_N) for column_N in within]
     if any(column_N.shape != label_N.shape for column_N in columns):
         raise ValueError(f"each column of within must have {len(label_N)} values")
-    unit_N = _unit_of(patient_N, len(label_N))[known_N]
+    unit_N = unit_numbers(patient_N, len(label_N))[known_N]
     unit_N = np.unique(unit_N, return_inverse=True)[1]
     num_units = int(unit_N.max()) + 1 if unit_N.size else 0
     group_N, key_N = group_N[known_N].astype(int), label_N[known_N].astype(int)
@@ -116,7 +116,7 @@ def count_units(
     for column_N in columns:
         code_N = np.unique(column_N[known_N], return_inverse=True)[1]
         key_N = np.unique(np.stack([key_N, code_N]), axis=1, return_inverse=True)[1].ravel()
-    stratum_U = _strata(unit_N, key_N, num_units) if num_units else np.zeros(0, int)
+    stratum_U = strata(unit_N, key_N, num_units) if num_units else np.zeros(0, int)
     return Units(group_U, stratum_U, support_UGC, hit_SUGC, predicted_SUGC)
 
 

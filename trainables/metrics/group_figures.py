@@ -69,8 +69,11 @@ def _interval(
     replicate_RS = np.where(np.isnan(replicate_RS), value_S, replicate_RS)
     if name in SHARES and value in (0.0, 1.0) and num:
         low, high = _wilson(value, num, confidence)
-        note = f"all {num} patients alike: Wilson's interval"
-        return Interval(value, max(low, 0.0), min(high, 1.0), approximate=(note,))
+        alike = "one patient" if num == 1 else f"all {num} patients alike"
+        note = f"{alike}: Wilson's interval"
+        # the end that is the value itself is exact, whatever rounding says
+        low, high = min(max(low, 0.0), value), max(min(high, 1.0), value)
+        return Interval(value, low, high, approximate=(note,))
     if num < 2:
         return Interval(value, reason=f"samples of {num} patient, an interval needs 2")
     found = interval(value_S, replicate_RS, num_patients=num, confidence=confidence)

@@ -131,18 +131,21 @@ def test_units_that_never_move():
     assert units.group_U.tolist() == [-1, 0, 0, 1, 1]
     assert (units.stratum_U[1], units.stratum_U[0]) == (units.stratum_U[4], units.stratum_U[3])
     assert len(set(units.stratum_U[[0, 1, 2]])) == 3
-    # b and e move whole; a's two images and c's exchange; d's two find no pair, and are images.
+    # b and e move, and c and d, whose numbers of class 0 differ; a of two groups is taken apart.
     found = exchange_units(label, group, patient)
-    assert (found.num_patients, found.num_whole, found.num_split, found.num_fixed) == (5, 2, 3, 0)
+    assert (found.num_patients, found.num_whole, found.num_split, found.num_fixed) == (5, 4, 1, 0)
     assert found.num_in_several_groups == 1
-    assert len(set(found.unit_N.tolist())) == 8
+    assert found.stratum_N[4] == found.stratum_N[5] == found.stratum_N[7]
+    assert found.part_N[0] != found.part_N[1]
+    assert found.part_N[5] == found.part_N[7]
+    assert len({found.part_stratum_N[i] for i in (0, 1, 4, 5)}) == 1
     assert found.note is not None
-    assert "2 of 5 patients have a counterpart" in found.note
+    assert "4 of 5 patients have a counterpart" in found.note
     wrong = np.where(np.arange(8) == 2, 0, label)
     result = permutation_floor(
         label, wrong, group, patient, num_classes=2, num_groups=2, num_replicates=99
     )
-    assert result.exchange.num_whole == 2
+    assert result.exchange.num_whole == 4
     # Values of `within` that are each patient's own leave nothing to permute but a's images.
     names = {"num_classes": 2, "num_groups": 2}
     alone = np.where(patient == "a", np.array([*"12345678"]), patient)
@@ -227,9 +230,9 @@ def test_nothing_to_compare_and_refusals():
         smallest_detectable_gap(label, label, group, None, gap="eopp0", **names)
 
 
-def clustered(rng, patients=60, images=3):
+def clustered(rng, patients=60, most=3, least=3):
     """Four classes, each patient's images of one class and right or wrong mostly together."""
-    unit = np.repeat(np.arange(patients), images)
+    unit = np.repeat(np.arange(patients), rng.integers(least, most + 1, patients))
     label = (np.arange(patients) % 4)[unit]
     group = (rng.random(patients) < 0.4).astype(int)[unit]
     chance = rng.choice([0.1, 0.95], patients)[unit]
@@ -237,11 +240,13 @@ def clustered(rng, patients=60, images=3):
     return label, np.where(rng.random(len(label)) < chance, label, wrong), group, unit
 
 
-def test_type_one_error_on_clustered_data():
+@pytest.mark.parametrize("least", [3, 1])
+def test_type_one_error_on_clustered_data(least):
+    """All patients of three images, or of one to three, who find others with as many or not."""
     rng = np.random.default_rng(7)
     p_patient, p_image = [], []
     for seed in range(300):
-        label, prediction, group, unit = clustered(rng)
+        label, prediction, group, unit = clustered(rng, least=least)
         for found, column in ((p_patient, unit), (p_image, None)):
             result = permutation_floor(
                 label, prediction, group, column, num_classes=4, num_groups=2,
@@ -252,7 +257,7 @@ def test_type_one_error_on_clustered_data():
     patient_4, image_4 = ((np.array(p) <= 0.05).mean(0) for p in (p_patient, p_image))
     assert (patient_4 <= 0.05 + error).all()
     assert (patient_4 >= 0.05 - error).all()
-    assert image_4[GAPS.index("eopp1")] > 0.15
+    assert image_4[GAPS.index("eopp1")] > 0.05 + error
 
 
 def many_classes(seed, classes=114):

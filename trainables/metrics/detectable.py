@@ -80,8 +80,9 @@ def smallest_detectable_gap(
     if not exchange.num_whole or not exchange.is_mostly_whole:
         return Detectable(None, reason=_too_few(exchange))
     units = count_units(
-        label_N, prediction_SN, group_N, patient_N, num_classes, num_groups, within
-    )
+        label_N, prediction_SN, group_N, patient_N, num_classes, num_groups,
+        stratum_N=exchange.stratum_N,
+    )  # fmt: skip
     chunks = list(permuted_rates(units, num_replicates, seed))
     tpr_RSGC, fpr_RSGC = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
     permuted_R = gap_values(tpr_RSGC, fpr_RSGC)[gap].mean(1)

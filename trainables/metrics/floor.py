@@ -2,13 +2,11 @@
 
 Absolute differences of noisy rates are above 0 also where the true rates are equal. The floor of a
 gap is its mean over permutations of the units' groups (see ``trainables.metrics.gap_statistics``)
-among units with the same multiset of classes, the same permutation for all seeds. The hypothesis
-is "predictions independent of group given class". Class counts per group stay as observed.
+within strata of like classes, the same permutation for all seeds. The hypothesis is "predictions
+independent of group given class".
 
-Samples of unknown group are left out first. For p and the critical value a unit is a patient: one
-with samples in several groups, or without a counterpart in another group, stays, and the test is
-valid but finds less. For the floor such patients are taken apart, or their share of the gap would
-be in it: see ``trainables.metrics.exchange``.
+Samples of unknown group are left out first. Who exchanges groups with whom, and what becomes of
+patients without a counterpart, for the floor and for p: ``trainables.metrics.exchange``.
 
 Shape legend: N samples, M units that move, S seeds, R replicates, G groups, C classes.
 """
@@ -84,19 +82,21 @@ def permuted_rates(
     moved_MX = count_UX[:, :, order_M].sum(3).transpose(2, 0, 1, 3).reshape(num_movable, -1)
     moved_MX = moved_MX.astype(np.float32)  # exact for counts below 2 ** 24
     fixed_KSGC = count_UX[:, :, ~movable_U].sum(2)
-    support_GC = units.support_UGC.sum(0)
+    moved_support_MC = units.support_UGC[order_M].sum(1).astype(np.float32)
+    fixed_support_GC = units.support_UGC[~movable_U].sum(0)
     chunk = max(1, CELLS_PER_CHUNK // max(1, num_movable))
     for start in range(0, num_replicates, chunk):
         size = min(chunk, num_replicates - start)
         group_RM = np.broadcast_to(label_M, (size, num_movable)).copy()
         for low, high in blocks:
             group_RM[:, low:high] = rng.permuted(group_RM[:, low:high], axis=1)
-        total_GRX = np.stack(
-            [(group_RM == g).astype(np.float32) @ moved_MX for g in range(num_groups)]
-        )
+        is_in_GRM = [(group_RM == g).astype(np.float32) for g in range(num_groups)]
+        total_GRX = np.stack([is_in_RM @ moved_MX for is_in_RM in is_in_GRM])
+        support_GRC = np.stack([is_in_RM @ moved_support_MC for is_in_RM in is_in_GRM])
         moved = total_GRX.reshape(num_groups, size, 2, num_seeds, num_classes)
         count_KRSGC = moved.transpose(2, 1, 3, 0, 4) + fixed_KSGC[:, None]
-        yield group_rates(count_KRSGC[0], count_KRSGC[1], support_GC)
+        support_RGC = support_GRC.transpose(1, 0, 2) + fixed_support_GC
+        yield group_rates(count_KRSGC[0], count_KRSGC[1], support_RGC[:, None])
 
 
 def check_permutations(num_replicates: int, alpha: float) -> None:
@@ -159,9 +159,9 @@ def permutation_floor(
     check_mode(mode, num_groups)
     check_permutations(num_replicates, alpha)
     exchange = exchange_units(label_N, group_N, patient_N, within)
-    patients, parts = (
-        count_units(label_N, prediction_SN, group_N, unit_N, num_classes, num_groups, within)
-        for unit_N in (patient_N, exchange.unit_N)
+    images = (label_N, prediction_SN, group_N)
+    patients = count_units(
+        *images, patient_N, num_classes, num_groups, stratum_N=exchange.stratum_N
     )
     rate = group_rates(
         patients.hit_SUGC.sum(1), patients.predicted_SUGC.sum(1), patients.support_UGC.sum(0)
@@ -169,13 +169,18 @@ def permutation_floor(
     value = {name: float(v_S.mean()) for name, v_S in gap_values(*rate, mode).items()}
     tested = _permuted_gaps(patients, mode, num_replicates, seed)
     is_whole = exchange.num_whole == exchange.num_patients
-    floored = tested if is_whole else _permuted_gaps(parts, mode, num_replicates, seed)
+    floored = tested
+    if not is_whole:
+        parts = count_units(
+            *images, exchange.part_N, num_classes, num_groups, stratum_N=exchange.part_stratum_N
+        )
+        floored = _permuted_gaps(parts, mode, num_replicates, seed)
     gaps = {}
     for name in GAPS:
         if math.isnan(value[name]):
             gaps[name] = Floor(None, None, None, None, None)
             continue
-        floor = float(floored[name].mean()) if floored else None
+        floor = float(np.nanmean(floored[name])) if floored else None
         reached = int((tested[name] >= value[name] - TIE).sum()) if tested else None
         gaps[name] = Floor(
             value=value[name],

@@ -22,7 +22,8 @@ class Units:
 
     Attributes:
         group_U: group of each unit, -1 where its samples lie in several groups.
-        stratum_U: units of equal number hold the same multiset of (class, ``within``).
+        stratum_U: units of equal number exchange groups: they hold the same multiset of (class,
+            ``within``) unless other strata were given.
         support_UGC: samples per unit, group and class.
         hit_SUGC: samples among them that are predicted right.
         predicted_SUGC: samples per unit, group and predicted class.
@@ -68,6 +69,7 @@ def count_units(
     num_classes: int,
     num_groups: int,
     within: Sequence[np.ndarray] = (),
+    stratum_N: np.ndarray | None = None,
 ) -> Units:
     """Sum samples per unit; those of unknown group (-1) are left out before anything else.
 
@@ -79,6 +81,7 @@ def count_units(
         num_classes: C.
         num_groups: G.
         within: further values per sample that units of one stratum share, such as age and site.
+        stratum_N: number of the stratum of each sample's unit; None: by the multiset.
 
     Raises:
         ValueError: lengths differ, or a value is out of its range.
@@ -116,7 +119,11 @@ def count_units(
     for column_N in columns:
         code_N = np.unique(column_N[known_N], return_inverse=True)[1]
         key_N = np.unique(np.stack([key_N, code_N]), axis=1, return_inverse=True)[1].ravel()
-    stratum_U = strata(unit_N, key_N, num_units) if num_units else np.zeros(0, int)
+    stratum_U = np.zeros(num_units, int)
+    if stratum_N is not None:
+        stratum_U[unit_N] = stratum_N[known_N]
+    elif num_units:
+        stratum_U = strata(unit_N, key_N, num_units)
     return Units(group_U, stratum_U, support_UGC, hit_SUGC, predicted_SUGC)
 
 

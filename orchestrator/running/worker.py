@@ -113,6 +113,10 @@ class Worker:
 
     def run(self, trial: str, key: str) -> dict[str, Any]:
         """Compute a node; returns its result and execution, or the error in words."""
+        with beating(key):
+            return self._run(trial, key)
+
+    def _run(self, trial: str, key: str) -> dict[str, Any]:
         from orchestrator.search.schedule import result_of
         from trainables.measurement import measure_node
         from trainables.trial import identity, run_trial
@@ -127,8 +131,7 @@ class Worker:
                 raise RuntimeError(
                     "the worker's code or data differs from the driver's: another key"
                 )
-            with beating(key):
-                node = run_trial(spec, self.dataset, self.store, device=self.device)
+            node = run_trial(spec, self.dataset, self.store, device=self.device)
             measured = measure_node(self.store, key, self.dataset, self.mode)
             outcome = {
                 "result": result_of(node, measured),

@@ -36,16 +36,17 @@ def stop_a_busy_worker(driver, seconds=120):
     raise AssertionError("no worker runs a trial")
 
 
+@pytest.mark.slow
 def test_a_hanging_worker_is_ended_and_its_trial_run_again(cli, place, space):
     folder = place / "hang"
-    driver = cli.start(space, folder, "--workers", "1", "--stalled-after", "0.1")
+    driver = cli.start(space, folder, "--workers", "1", "--stalled-after", "0.4")
     stopped = stop_a_busy_worker(driver)
     code, _, err = driver.finish()
     assert code == 0, err
     (retry,) = [e for e in read_events(folder) if e["event"] == "retry"]
     assert retry["error"]["type"] == "Stalled"
     assert retry["error"]["infrastructure"] is True
-    assert "no progress for 0.1 minutes" in retry["error"]["reason"]
+    assert "no progress for 0.4 minutes" in retry["error"]["reason"]
     assert f"process {stopped.pid}" in retry["error"]["reason"]
     records = load_records(folder)
     assert [r["status"] for r in records.values()] == ["done"] * 3

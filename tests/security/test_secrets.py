@@ -59,14 +59,21 @@ def files_with(
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory, cache, request):
+def client(cache):
+    found = Cli(cache)
+    yield found
+    assert not found.end()
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory, client):
     """(folder of the sweep, folder of Ray's logs, all that was printed, command lines seen)."""
     place = tmp_path_factory.mktemp("secrets")
     ray = Path("/tmp") / f"ff{place.name[-8:]}"  # sockets' names must be short
     ray.mkdir(exist_ok=True)
     table = marked_table(place / "data")
     space = write_space(
-        place / "s.yaml", iterations=1, controls=["none"], training=RECIPE | {"epochs": 5},
+        place / "s.yaml", search={"sampler": "grid", "objectives": ["f1", "params"]}, iterations=1, controls=["none"], training=RECIPE | {"epochs": 5},
         finetune=RECIPE,
         prune={"criterion": "snnl", "ratio": 0.3, "site": "conv"},
         data={
@@ -75,8 +82,6 @@ def swept(tmp_path_factory, cache, request):
             "image_id": "id", "image_size": 32,
         },
     )  # fmt: skip
-    client = Cli(cache)
-    request.addfinalizer(client.end)
     client.environment |= SECRETS | {"RAY_TMPDIR": str(ray)}
     folder = place / "swept"
     driver = client.start(
@@ -104,7 +109,7 @@ def swept(tmp_path_factory, cache, request):
             env=client.environment, check=True, timeout=200,
         )  # fmt: skip
         said += done.stdout + done.stderr
-    yield folder, ray, said, lines
+    return folder, ray, said, lines
 
 
 @pytest.mark.slow

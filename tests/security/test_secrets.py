@@ -73,8 +73,8 @@ def swept(tmp_path_factory, client):
     ray.mkdir(exist_ok=True)
     table = marked_table(place / "data")
     space = write_space(
-        place / "s.yaml", search={"sampler": "grid", "objectives": ["f1", "params"]}, iterations=1, controls=["none"], training=RECIPE | {"epochs": 5},
-        finetune=RECIPE,
+        place / "s.yaml", search={"sampler": "grid", "objectives": ["f1", "params"]},
+        iterations=1, controls=["none"], training=RECIPE | {"epochs": 5}, finetune=RECIPE,
         prune={"criterion": "snnl", "ratio": 0.3, "site": "conv"},
         data={
             "name": "table", "path": str(table), "root": str(table.parent / "images"),

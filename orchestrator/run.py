@@ -184,7 +184,9 @@ def _budget(options: RunOptions, search: Search) -> Budget:
     for name in ("trials", "configurations"):
         value = getattr(options, name)
         if value is not None and not 1 <= value <= MOST_TRIALS:
-            raise UserError(f"--{name} must be from 1 to {MOST_TRIALS} but got {shortened(value)}")
+            raise UserError(
+                f"--{name} must be at least 1 and at most {MOST_TRIALS} but got {shortened(value)}"
+            )
     hours = options.hours
     if options.max_disk is not None and not 0 < options.max_disk < math.inf:
         raise UserError(f"--max-disk must be above 0 GB and finite but got {options.max_disk:g}")

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from search_spaces.sweep_spec import SweepSpec
-from trainables.errors import UserError
+from trainables.errors import UserError, shortened
 from trainables.plain_file import read_user_text
 from trainables.specs import validate
 from trainables.yaml_text import parse_yaml
@@ -120,7 +120,7 @@ def _apply(document: dict[str, Any], override: str) -> None:
     dotted, equals, text = override.partition("=")
     if not equals or not dotted:
         raise UserError(f"--set needs dotted.key=value but got {override!r}")
-    value = parse_yaml(text, f"--set {dotted}")
+    value = parse_yaml(text, f"--set {dotted}: {shortened(text)}")
     place: Any = document
     *parents, last = dotted.split(".")
     if not all((*parents, last)):

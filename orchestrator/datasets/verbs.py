@@ -14,7 +14,7 @@ from orchestrator.console import stderr
 from orchestrator.spaces import load_space
 from trainables.data.base import DataConfig, Dataset
 from trainables.data.parse import parse_data
-from trainables.errors import UserError
+from trainables.errors import UserError, shortened
 from trainables.yaml_text import parse_yaml
 
 
@@ -121,7 +121,7 @@ def synthesize_data(to: Path, overrides: Sequence[str], quiet: bool = False) -> 
         name, equals, text = override.partition("=")
         if not equals or not name:
             raise UserError(f"--set needs key=value but got {override!r}")
-        dials[name] = parse_yaml(text, f"--set {name}")
+        dials[name] = parse_yaml(text, f"--set {name}: {shortened(text)}")
     config = validate(Synthetic.Config, dials, place="data set synthetic")
     try:
         to.mkdir(parents=True, exist_ok=True)

@@ -61,7 +61,9 @@ class Resources:
             cores = len(os.sched_getaffinity(0))
             workers = trials_on_gpus(num_gpus, gpus) if gpus else max(1, cores // threads)
         if not 1 <= workers <= MOST_WORKERS:
-            raise UserError(f"--workers must be from 1 to {MOST_WORKERS} but got {workers}")
+            raise UserError(
+                f"--workers must be at least 1 and at most {MOST_WORKERS} but got {workers}"
+            )
         packs = self.packs and gpus > 0
         return replace(
             self, workers=workers, gpus_per_trial=gpus, packs=packs, most=self.workers

@@ -5,7 +5,9 @@ the command lines of every process it had.
 import csv
 import subprocess
 import sys
+import tempfile
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +56,12 @@ def files_with(
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink() and not set(path.parts) & set(without):
             content = path.read_bytes()
+            if zipfile.is_zipfile(path):  # .npz too
+                with zipfile.ZipFile(path) as archive:
+                    members = b"".join(archive.read(name) for name in archive.namelist())
+                content += members + members.replace(
+                    b"\0\0\0", b""
+                )
             found += [f"{path}: {mark}" for mark in marks if mark.encode() in content]
     return found
 
@@ -69,8 +77,7 @@ def client(cache):
 def swept(tmp_path_factory, client):
     """(folder of the sweep, folder of Ray's logs, all that was printed, command lines seen)."""
     place = tmp_path_factory.mktemp("secrets")
-    ray = Path("/tmp") / f"ff{place.name[-8:]}"  # sockets' names must be short
-    ray.mkdir(exist_ok=True)
+    ray = Path(tempfile.mkdtemp(prefix="ff", dir="/tmp"))  # sockets' names must be short
     table = marked_table(place / "data")
     space = write_space(
         place / "s.yaml", search={"sampler": "grid", "objectives": ["f1", "params"]},

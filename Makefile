@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow test-browser test-remote test-cluster lint install wheel
+.PHONY: demo test test-slow test-browser test-remote test-cluster test-hostile fuzz lint install install-locked lock audit wheel
 
 install: $(VENV)/.installed
 
@@ -38,6 +38,41 @@ test-remote: install
 # root; apt-get install openssh-server rsync iproute2; half an hour on two cores
 test-cluster: install
 	$(BIN)/python -m pytest -q -m slow tests/cluster
+
+# bad input, malicious files, secrets, trials that misbehave: what docs/reliability.md counts; half an hour
+test-hostile: install
+	$(BIN)/python -m pytest -q tests/hostile tests/security tests/fuzz tests/sweep/test_failures.py \
+		tests/sweep/test_odd_trials.py tests/sweep/test_hang.py
+
+# libFuzzer on every parser, FUZZ_SECONDS each; what reaches new code is added to tests/fuzz/corpus
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= $(notdir $(wildcard tests/fuzz/corpus/*))
+fuzz: install
+	@$(BIN)/pip install -q -c constraints.txt -e ".[fuzz]"
+	@for target in $(FUZZ_TARGETS); do \
+		echo "== $$target"; mkdir -p build/fuzz/$$target; \
+		$(BIN)/python tests/fuzz/run_fuzz.py $$target -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=20 \
+			-rss_limit_mb=4000 -artifact_prefix=build/fuzz/$$target- -verbosity=0 -print_final_stats=1 \
+			build/fuzz/$$target tests/fuzz/corpus/$$target || exit 1; \
+	done
+
+# every file that is installed has the hash that it had when the versions were chosen
+install-locked:
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --require-hashes -r requirements.lock
+	$(BIN)/pip install -q --no-deps --no-build-isolation -e .
+
+lock: install
+	@$(BIN)/pip install -q uv
+	@$(BIN)/uv pip compile pyproject.toml --extra dev -c constraints.txt --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --no-annotate -q -o build/requirements.lock
+	@(echo "# Exact versions with the SHA-256 of every file: what \`make install-locked\` installs. Written by \`make lock\` from pyproject.toml and constraints.txt."; \
+		cat build/requirements.lock) > requirements.lock
+
+# known vulnerabilities of what is locked; --strict: a package that the index has no such data of is a failure, too
+audit: install
+	@$(BIN)/pip install -q pip-audit
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements.lock
 
 lint: install
 	$(BIN)/ruff check .

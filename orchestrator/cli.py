@@ -112,6 +112,10 @@ def run(
         float | None,
         typer.Option(help="GB of the sweep's nodes; models that nobody needs are dropped."),
     ] = None,
+    stalled_after: Annotated[
+        float | None,
+        typer.Option(help="Minutes without a batch: the trial is run again; 0: never."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Run a sweep or go on with it: the same command resumes, a larger one extends."""
@@ -124,7 +128,7 @@ def run(
             configurations=configurations, hours=hours, workers=workers,
             gpus_per_trial=parse_gpus(gpus_per_trial), store=store, tracking_uri=tracking_uri,
             seed=seed, address=address, retry_failed=retry_failed, max_disk=max_disk,
-            cache_gb=cache_gb, quiet=json,
+            cache_gb=cache_gb, stalled_after=stalled_after, quiet=json,
         )  # fmt: skip
         from orchestrator.cluster.run_as_job import is_job_server, run_as_job
 

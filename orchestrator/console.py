@@ -22,6 +22,8 @@ from trainables.errors import UserError
 
 OK, OURS, USERS, INTERRUPTED = 0, 1, 2, 130
 
+LONGEST_LINE = 3_900
+
 stdout = Console(highlight=False)
 stderr = Console(stderr=True, highlight=False)
 
@@ -68,7 +70,7 @@ def exit_codes(as_json: bool = False, *, resumes: bool = False) -> Iterator[None
 
 def _say(message: str, code: int, as_json: bool) -> int:
     """One line on stderr and, with ``--json``, the same as the document; returns the code."""
-    message = " ".join(message.split())
+    message = _printable(" ".join(message.split()))
     stderr.print(
         f"error: {message}" if code != INTERRUPTED else message,
         style="bold red",
@@ -78,6 +80,14 @@ def _say(message: str, code: int, as_json: bool) -> int:
     if as_json:
         sys.stdout.write(json.dumps({"error": message, "exit_code": code}) + "\n")
     return code
+
+
+def _printable(text: str) -> str:
+    """Without characters that would steer the terminal or turn the direction of reading; they come
+    from names of files and cells of tables.
+    """
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return shown if len(shown) <= LONGEST_LINE else f"{shown[:LONGEST_LINE]}..."
 
 
 class Verbs(TyperGroup):

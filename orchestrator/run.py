@@ -27,13 +27,13 @@ from orchestrator.fronts.judged import judge_front
 from orchestrator.ledger.records import load_records
 from orchestrator.ledger.storage_probe import probe
 from orchestrator.plan import duration
-from orchestrator.running.resources import Resources
+from orchestrator.running.resources import STALLED_AFTER, Resources
 from orchestrator.running.sweep import Progress, run_sweep
 from orchestrator.search.disk import nearest_existing
 from orchestrator.search.schedule import Budget, Schedule
 from orchestrator.spaces import load_space
-from search_spaces.sweep_spec import Search, SweepSpec
-from trainables.errors import UserError, first_line
+from search_spaces.sweep_spec import MOST_TRIALS, Search, SweepSpec
+from trainables.errors import UserError, first_line, shortened
 from trainables.node_cache import set_limit_gb
 from trainables.storage import Storage, StorageError, reason
 from trainables.trial_spec import configuration_label
@@ -63,6 +63,7 @@ class RunOptions:
     cache_gb: float | None = None
     retry_failed: bool = False
     max_disk: float | None = None
+    stalled_after: float | None = None
     quiet: bool = False
 
 
@@ -84,7 +85,7 @@ def run_space(options: RunOptions) -> dict[str, Any]:
     gpus = options.gpus_per_trial
     resources = Resources(
         options.workers, None if isinstance(gpus, str) else gpus, options.address,
-        options.cache_gb, packs=gpus == "auto",
+        options.cache_gb, packs=gpus == "auto", stalled_after=_stalled_after(options),
     )  # fmt: skip
     if options.cache_gb is not None:
         set_limit_gb(options.cache_gb)
@@ -182,8 +183,10 @@ def _budget(options: RunOptions, search: Search) -> Budget:
     """
     for name in ("trials", "configurations"):
         value = getattr(options, name)
-        if value is not None and value < 1:
-            raise UserError(f"--{name} must be at least 1 but got {value}")
+        if value is not None and not 1 <= value <= MOST_TRIALS:
+            raise UserError(
+                f"--{name} must be at least 1 and at most {MOST_TRIALS} but got {shortened(value)}"
+            )
     hours = options.hours
     if options.max_disk is not None and not 0 < options.max_disk < math.inf:
         raise UserError(f"--max-disk must be above 0 GB and finite but got {options.max_disk:g}")
@@ -194,6 +197,13 @@ def _budget(options: RunOptions, search: Search) -> Budget:
         configurations=options.configurations or search.configurations,
         hours=options.hours or search.hours,
     )
+
+
+def _stalled_after(options: RunOptions) -> float:
+    minutes = STALLED_AFTER if options.stalled_after is None else options.stalled_after
+    if not 0 <= minutes < math.inf:
+        raise UserError(f"--stalled-after must be at least 0 and finite but got {minutes:g}")
+    return minutes
 
 
 def _check_places(folder: Path, store: str, tracking_uri: str, address: str | None) -> None:
@@ -232,11 +242,19 @@ def _check_places(folder: Path, store: str, tracking_uri: str, address: str | No
 
 
 def _check_writable(folder: Path, option: str) -> None:
-    """Look at the folder, or at the first of its parents that is there."""
-    found = nearest_existing(folder)
+    """Look at the folder, or at the first of its parents that is there.
+
+    Raises:
+        UserError: it cannot be made, or written.
+    """
+    try:
+        found = nearest_existing(folder)
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{option} {shortened(str(folder))}: {reason}") from None
     if not found.is_dir():
         raise UserError(f"{option} {folder}: {found} is not a folder")
-    if not os.access(found, os.W_OK | os.X_OK):
+    if not os.access(found, os.W_OK | os.X_OK, effective_ids=True):
         raise UserError(f"{option} {folder}: {found} cannot be written")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -14,12 +13,14 @@ from orchestrator.datasets.verbs import load_with_bar
 from orchestrator.search.schedule import result_of
 from trainables.errors import UserError
 from trainables.measurement import measure_node
+from trainables.plain_file import read_user_text
 from trainables.pruning.base import ScoringError
 from trainables.specs import validate
 from trainables.store import Store, StoreError
 from trainables.training import TrainingError
 from trainables.trial import identity, run_trial
 from trainables.trial_spec import Trial, configuration_label, node_key
+from trainables.yaml_text import parse_yaml
 
 
 def run_single(spec: Path, store: Path, device: str, quiet: bool = False) -> dict[str, Any]:
@@ -30,12 +31,7 @@ def run_single(spec: Path, store: Path, device: str, quiet: bool = False) -> dic
     """
     from trainables.data.load import parse_data
 
-    try:
-        document = yaml.safe_load(spec.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{spec}: {(error.strerror or str(error)).lower()}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{spec}: not YAML: {' '.join(str(error).split())}") from None
+    document = parse_yaml(read_user_text(spec, "trial"), str(spec))
     if not isinstance(document, dict) or "data" not in document:
         raise UserError(
             f"{spec}: a trial needs `data` beside backbone, baseline, prune, n and seed"

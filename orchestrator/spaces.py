@@ -15,11 +15,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import yaml
-
 from search_spaces.sweep_spec import SweepSpec
-from trainables.errors import UserError
+from trainables.errors import UserError, shortened
+from trainables.plain_file import read_user_text
 from trainables.specs import validate
+from trainables.yaml_text import parse_yaml
 
 
 def load_space(name: str, overrides: Sequence[str] = ()) -> SweepSpec:
@@ -72,7 +72,7 @@ def _module_of_file(path: Path) -> ModuleType:
     sys.modules.setdefault(path.stem, module)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"{path}: {_where(error, path)}") from None
     return module
 
@@ -88,14 +88,14 @@ def _call(module: ModuleType, function: str, place: str) -> dict[str, Any]:
         raise UserError(f"no function {function!r} in {place} (it has: {', '.join(here)})")
     try:
         space = make()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"{place}: {_where(error, Path(str(module.__file__)))}") from None
     if not isinstance(space, SweepSpec):
         raise UserError(f"{place} returned {type(space).__name__}, not a SweepSpec")
-    return dict(yaml.safe_load(space.to_yaml()))
+    return dict(parse_yaml(space.to_yaml(), place))
 
 
-def _where(error: Exception, path: Path) -> str:
+def _where(error: BaseException, path: Path) -> str:
     """The error in one line, with the line of the user's file it comes from."""
     if isinstance(error, UserError):
         return str(error)
@@ -108,14 +108,7 @@ def _where(error: Exception, path: Path) -> str:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        document = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"search space: no such file {str(path)!r}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not a text file in UTF-8") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML: {str(error).splitlines()[0]}") from None
+    document = parse_yaml(read_user_text(path, "search space"), str(path))
     if not isinstance(document, dict):
         raise UserError(
             f"{path}: a search space is a mapping but this is {type(document).__name__}"
@@ -127,12 +120,11 @@ def _apply(document: dict[str, Any], override: str) -> None:
     dotted, equals, text = override.partition("=")
     if not equals or not dotted:
         raise UserError(f"--set needs dotted.key=value but got {override!r}")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError(f"--set {dotted}: {text!r} is not a YAML value") from None
+    value = parse_yaml(text, f"--set {dotted}: {shortened(text)}")
     place: Any = document
     *parents, last = dotted.split(".")
+    if not all((*parents, last)):
+        raise UserError(f"--set {dotted}: a name is empty, dotted.key=value is needed")
     for part in parents:
         if (
             isinstance(place, dict)

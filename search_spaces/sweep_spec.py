@@ -20,12 +20,13 @@ from search_spaces.words import (
     Template,
     enumerate_all,
     fill,
+    grid_size,
     is_finite,
     option_labels,
     plain,
     to_yaml,
 )  # fmt: skip
-from trainables.errors import UserError
+from trainables.errors import UserError, shortened
 from trainables.registry import backbones, baselines, criteria, datasets
 from trainables.specs import Spec, part, validate
 from trainables.trial_spec import Compute, Prune, Recipe, Trial
@@ -39,6 +40,10 @@ UNDRAWN = ("gap_debiased", "auroc", "latency")
 """Objectives that are not redrawn with seeds and patients, so that no race can be about them."""
 
 
+MOST_TRIALS = 10**9
+MAX_GRID = 1_000_000
+"""Trials of a grid that are listed; a hundred times what anyone has run."""
+
 CONFIRMATION = 10_000
 """Seeds from here on confirm what smaller ones selected (contracts: random streams)."""
 LEAST_CONFIRMING = 5
@@ -51,9 +56,9 @@ class Search(Spec):
     sampler: Literal["tpe", "nsga2", "gp", "random", "grid"] = "tpe"
     objectives: tuple[str, ...] = ()
     mode: Literal["corrected", "paper"] = "corrected"
-    seed: int = 0
-    configurations: int | None = Field(None, ge=1, description="proposals in all")
-    trials: int | None = Field(None, ge=1, description="computed nodes in all")
+    seed: int = Field(0, ge=0, lt=2**32)
+    configurations: int | None = Field(None, ge=1, le=MOST_TRIALS, description="proposals in all")
+    trials: int | None = Field(None, ge=1, le=MOST_TRIALS, description="computed nodes in all")
     hours: float | None = Field(None, gt=0, description="wall-clock hours of one start")
     max_f1_loss: float | None = Field(
         0.01,
@@ -141,14 +146,14 @@ class SweepSpec(Spec):
     against, trained with ``training``.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)
     data: part(datasets)  # type: ignore[valid-type]
     backbone: part(backbones)  # type: ignore[valid-type]
     training: Recipe = Recipe()
     finetune: Recipe = Recipe()
     baseline: Any = "vanilla"
     prune: Any = "snnl"
-    iterations: int = Field(3, ge=1, description="largest number of pruning iterations")
+    iterations: int = Field(3, ge=1, le=1000, description="largest number of pruning iterations")
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
     controls: tuple[str, ...] = ("none", "random")
     reference: str = "vanilla"
@@ -191,6 +196,10 @@ class SweepSpec(Spec):
             for control in self.controls:
                 if not criteria.get(control).is_control:
                     raise UserError(f"controls: {control!r} is not a control arm (none, random)")
+            if self.reference not in baselines.names():
+                near = difflib.get_close_matches(self.reference, baselines.names(), n=1)
+                hint = f", did you mean {near[0]!r}?" if near else ""
+                raise UserError(f"reference: unknown baseline {shortened(self.reference)}{hint}")
             used = [self.reference_trial(0).baseline]
             sites: set[tuple[str, str]] = set()
             for corner in self.corner_trials():
@@ -201,11 +210,21 @@ class SweepSpec(Spec):
                     kept = (self.data.attribute, *self.data.further_attributes)
                     criteria.get(arm.criterion.name).check_attributes(arm.criterion, kept)
             self._check_net(used, sites)
-            if self.search.sampler == "grid" and not is_finite([self.baseline, self.prune]):
-                list(enumerate_all([self.baseline, self.prune]))
+            if self.search.sampler == "grid":
+                self._check_grid()
         except UserError as error:
             raise ValueError(str(error)) from None
         return self
+
+    def _check_grid(self) -> None:
+        if not is_finite([self.baseline, self.prune]):
+            list(enumerate_all([self.baseline, self.prune]))
+        size = grid_size([self.baseline, self.prune]) * self.iterations * len(self.seeds)
+        if size > MAX_GRID:
+            raise UserError(
+                f"sampler grid would run {size} trials without their controls, at most {MAX_GRID} "
+                "are listed: use sampler random or tpe with --trials"
+            )
 
     def _check_net(self, used: list[Any], sites: set[tuple[str, str]]) -> None:
         """The backbone has what the baselines need and the sites at which it is cut."""
@@ -253,8 +272,8 @@ class SweepSpec(Spec):
 
     @staticmethod
     def _with_recipe(option: Any, field: str, recipe: Recipe) -> dict[str, Any]:
-        mapping = {"name": option} if isinstance(option, str) else dict(option)
-        given = mapping.get(field, {})
+        mapping = {"name": option} if isinstance(option, str) else _mapping(option, "baseline")
+        given: Any = mapping.get(field, {})
         default = recipe.model_dump(mode="json")
         return mapping | {field: _merged(default, given) if isinstance(given, dict) else given}
 
@@ -284,7 +303,7 @@ def _arm(prune: Any) -> dict[str, Any]:
     """A pruning arm may be written as a bare criterion (``snnl``, or a mapping with ``name``)."""
     if isinstance(prune, str):
         return {"criterion": {"name": prune}}
-    mapping = dict(prune)
+    mapping = _mapping(prune, "prune")
     if "name" in mapping and "criterion" not in mapping:
         own = criteria.get(mapping["name"]).Config.model_fields
         known = [*own, *Prune.model_fields]
@@ -298,6 +317,12 @@ def _arm(prune: Any) -> dict[str, Any]:
     if isinstance(mapping.get("criterion"), str):
         mapping["criterion"] = {"name": mapping["criterion"]}
     return mapping
+
+
+def _mapping(option: Any, place: str) -> dict[str, Any]:
+    if not isinstance(option, dict):
+        raise UserError(f"{place}: a name or a mapping is needed but got {shortened(option)}")
+    return dict(option)
 
 
 def _one_at_a_time(template: Template) -> Iterator[Any]:

@@ -9,11 +9,12 @@ translates them to Optuna.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from trainables.errors import UserError
+from trainables.errors import UserError, shortened
 from trainables.specs import Spec
 
 Template = Any
@@ -85,6 +86,11 @@ def integer(low: int, high: int, *, log: bool = False) -> Integer:
 
 
 def _check_range(word: str, low: float, high: float, log: bool) -> None:
+    for name, end in (("low", low), ("high", high)):
+        if isinstance(end, bool) or not isinstance(end, int | float) or not math.isfinite(end):
+            raise UserError(f"{word} needs two finite numbers but got {name}={shortened(end)}")
+        if word == "integer" and end != int(end):
+            raise UserError(f"integer needs two whole numbers but got {name}={end}")
     if not low <= high or (log and low <= 0):
         limit = "0 < low <= high" if log else "low <= high"
         raise UserError(f"{word} needs {limit} but got low={low}, high={high}")
@@ -130,7 +136,7 @@ def _read(word: str, content: Any) -> Any:
     try:
         return _READERS[word](content)
     except TypeError:
-        raise UserError(f"{word}: cannot read {content!r}") from None
+        raise UserError(f"{word}: cannot read {shortened(content)}") from None
 
 
 def to_yaml(template: Template) -> Any:
@@ -213,6 +219,20 @@ def enumerate_all(template: Template, name: str = "") -> Iterator[tuple[dict[str
             )
     else:
         yield {}, template
+
+
+def grid_size(template: Template) -> int:
+    """How many filled templates a finite template has; nothing is listed for it."""
+    if isinstance(template, OneOf):
+        return sum(grid_size(option) for option in template.options)
+    if isinstance(template, Choice):
+        return len(template.values)
+    if isinstance(template, Integer):
+        return template.high - template.low + 1
+    if isinstance(template, dict | list):
+        parts = template.values() if isinstance(template, dict) else template
+        return math.prod(grid_size(part) for part in parts)
+    return 1
 
 
 def is_finite(template: Template) -> bool:

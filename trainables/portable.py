@@ -21,6 +21,7 @@ import numpy as np
 from pydantic import Field
 
 from trainables.errors import UserError
+from trainables.plain_file import MAX_TEXT_BYTES, check_plain, read_plain
 from trainables.specs import Spec, validate
 from trainables.store import Store, StoreError
 from trainables.trial_spec import Trial
@@ -252,13 +253,15 @@ def read_card(folder: Path) -> ModelCard:
     """
     path = folder / MODEL
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(read_plain(path, MAX_TEXT_BYTES).decode("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
             f"no model in {folder}: it has no {MODEL} (models come from `fatefront export`)"
         ) from None
-    except (UnicodeDecodeError, json.JSONDecodeError):
+    except (ValueError, RecursionError):
         raise UserError(f"{path} is not JSON") from None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}") from None
     found = document.get("format_version") if isinstance(document, dict) else None
     if found != FORMAT_VERSION:
         raise UserError(
@@ -270,9 +273,12 @@ def read_card(folder: Path) -> ModelCard:
 
 def _read(folder: Path, name: str, sha256: str) -> bytes:
     try:
+        check_plain(folder / name)
         data = (folder / name).read_bytes()
     except FileNotFoundError:
         raise UserError(f"{folder} has no {name}") from None
+    except OSError as error:
+        raise UserError(f"{folder / name}: {error.strerror or error}") from None
     if hashlib.sha256(data).hexdigest() != sha256:
         raise UserError(f"{folder / name} is damaged: its SHA-256 is not the one in {MODEL}")
     return data

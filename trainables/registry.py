@@ -13,7 +13,7 @@ from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
-from trainables.errors import UserError
+from trainables.errors import UserError, shortened
 
 T = TypeVar("T", bound=type)
 
@@ -49,6 +49,8 @@ class Registry:
         Raises:
             UserError: no such part; the message names the nearest known one.
         """
+        if not isinstance(name, str):
+            raise UserError(f"the name of a {self.kind} is text but got {shortened(name)}")
         if name not in self._classes:
             if name in self._modules:
                 importlib.import_module(self._modules[name])
@@ -60,7 +62,7 @@ class Registry:
             hint = (
                 f", did you mean {near[0]!r}?" if near else f" (known: {', '.join(self.names())})"
             )
-            raise UserError(f"unknown {self.kind} {name!r}{hint}")
+            raise UserError(f"unknown {self.kind} {shortened(name)}{hint}")
         return self._classes[name]
 
 

@@ -10,18 +10,42 @@ import json
 from functools import cache
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    SerializeAsAny,
+    ValidationError,
+    model_validator,
+)
 
-from trainables.errors import UserError
+from trainables.errors import LONGEST_VALUE, UserError, shortened
 from trainables.registry import Registry
+
+NUM_NAMED = 5
+"""Mistakes of one mapping that are said; the rest is counted."""
 
 
 class Spec(BaseModel):
     """Base of every spec: frozen, unknown fields refused."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, ser_json_inf_nan="null"
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        ser_json_inf_nan="null",
+        allow_inf_nan=False,
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _yes_is_no_number(cls, given: Any) -> Any:
+        """YAML reads ``yes`` and ``on`` as true, which pydantic would take for 1."""
+        for name, value in given.items() if isinstance(given, dict) else ():
+            field = cls.model_fields.get(name)
+            if isinstance(value, bool) and field and field.annotation in (int, float):
+                raise ValueError(f"{name} is a number but got {value}")
+        return given
 
     def key_fields(self) -> dict[str, Any]:
         """Field values as they enter a key; overridden where a value names content elsewhere."""
@@ -63,11 +87,14 @@ def validate(model: type[S], mapping: Any, *, place: str) -> S:
     try:
         return model.model_validate(mapping)
     except ValidationError as error:
-        raise UserError("; ".join(_in_words(e, model, place) for e in error.errors())) from None
+        found = error.errors()
+        shown = [_in_words(e, model, place) for e in found[:NUM_NAMED]]
+        more = [f"and {len(found) - NUM_NAMED} more"] if len(found) > NUM_NAMED else []
+        raise UserError("; ".join([*shown, *more])) from None
 
 
 def _in_words(error: Any, model: type[Spec], place: str) -> str:
-    path = ".".join(str(part) for part in error["loc"]) or "spec"
+    path = ".".join(str(part) for part in error["loc"])[:LONGEST_VALUE] or "spec"
     if error["type"] == "extra_forbidden":
         known = _fields_at(model, error["loc"][:-1])
         near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
@@ -75,7 +102,8 @@ def _in_words(error: Any, model: type[Spec], place: str) -> str:
         return f"unknown field {path!r}{hint} ({place})"
     message = error["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:] if message[:5] == "Input" else message
-    value = "" if error["type"] in ("missing", "value_error") else f" but got {error['input']!r}"
+    said = error["type"] in ("missing", "value_error")
+    value = "" if said else f" but got {shortened(error['input'])}"
     return f"{path}: {message}{value} ({place})"
 
 

@@ -54,6 +54,8 @@ class Storage:
         scheme = uri.partition("://")[0] if "://" in uri else ""
         # without it gcsfs asks for the kind of bucket first, which needs a further permission
         os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+        if "\0" in uri:
+            raise UserError(f"{uri!r} is no name of a folder: it has a null character")
         try:
             # a listing kept from before would hide what another machine has written since
             self.fs, self.root = fsspec.core.url_to_fs(uri, use_listings_cache=False)

@@ -9,6 +9,8 @@ import yaml
 
 from orchestrator.cluster.findings import Path as KeyPath
 from trainables.errors import UserError
+from trainables.plain_file import read_user_text
+from trainables.yaml_text import check_size
 
 
 class YamlFile:
@@ -20,13 +22,9 @@ class YamlFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        text = read_user_text(path, "cluster file")
         try:
-            text = path.read_text("utf-8")
-        except OSError as error:
-            raise UserError(f"{path}: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise UserError(f"{path} is not a text file") from None
-        try:
+            check_size(text, str(path))
             root = yaml.compose(text, yaml.SafeLoader)
             self.document: dict[str, Any] = yaml.safe_load(text)
         except yaml.YAMLError as error:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Group
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
@@ -15,7 +14,8 @@ from orchestrator.console import stderr
 from orchestrator.spaces import load_space
 from trainables.data.base import DataConfig, Dataset
 from trainables.data.parse import parse_data
-from trainables.errors import UserError
+from trainables.errors import UserError, shortened
+from trainables.yaml_text import parse_yaml
 
 
 def load_with_bar(config: DataConfig, quiet: bool = False) -> Dataset:
@@ -53,11 +53,7 @@ def data_config(text: str, overrides: Sequence[str] = ()) -> DataConfig:
         return config
     if overrides:
         raise UserError(f"--set overrides a search space; write the field into {text} instead")
-    try:
-        mapping = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError(f"{text} is not a YAML mapping, for example {{name: synthetic}}") from None
-    return parse_data(mapping)
+    return parse_data(parse_yaml(text, "data set in braces, for example {name: synthetic}"))
 
 
 def prepare_data(space: str, overrides: Sequence[str], quiet: bool = False) -> dict[str, Any]:
@@ -125,10 +121,7 @@ def synthesize_data(to: Path, overrides: Sequence[str], quiet: bool = False) -> 
         name, equals, text = override.partition("=")
         if not equals or not name:
             raise UserError(f"--set needs key=value but got {override!r}")
-        try:
-            dials[name] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise UserError(f"--set {name}: {text!r} is not a YAML value") from None
+        dials[name] = parse_yaml(text, f"--set {name}: {shortened(text)}")
     config = validate(Synthetic.Config, dials, place="data set synthetic")
     try:
         to.mkdir(parents=True, exist_ok=True)

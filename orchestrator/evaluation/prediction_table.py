@@ -15,10 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainables.errors import UserError
+from trainables.data.check_table import CONTROL
+from trainables.data.columns import check_rows
+from trainables.errors import UserError, shortened
+from trainables.plain_file import check_plain
 
 if TYPE_CHECKING:
     import pandas as pd
+
+LONGEST_NAME = 200
+"""Characters of a class or group; longer ones are no names that anyone reads."""
 
 Name = int | str
 """A class or group as the file says it: an integer, else text."""
@@ -58,14 +64,23 @@ class PredictionTable:
 def _name(value: Any) -> Name:
     """Read 3, 3.0, "3" and "3.0" as the integer 3 and everything else as text."""
     text = str(value).strip()
-    match = _INTEGER.fullmatch(text)
+    match = _INTEGER.fullmatch(text) if len(text) <= LONGEST_NAME else None
     return int(match[1]) if match else text
 
 
 def _names(column: pd.Series) -> list[Any]:
     """One name a row, None where the value is missing; each distinct value is read once."""
-    code_N, distinct = column.factorize()
+    try:
+        code_N, distinct = column.factorize()
+    except TypeError:  # lists and mappings of a Parquet file
+        raise UserError(f"{column.name} must hold text or numbers but has lists") from None
     known = [_name(value) for value in distinct]
+    for name in known:
+        if isinstance(name, str) and (len(name) > LONGEST_NAME or CONTROL.search(name)):
+            raise UserError(
+                f"{column.name} must hold names without control characters, of at most "
+                f"{LONGEST_NAME} characters, but has {shortened(name)}"
+            )
     return [None if code < 0 else known[code] for code in code_N.tolist()]
 
 
@@ -110,7 +125,7 @@ def probability_names(
 
 def _csv(path: str, usecols: Sequence[str] | None, numbers: Sequence[str]) -> Any:
     """Read a CSV with pyarrow: unlike pandas it refuses a line with a value too many."""
-    from pyarrow import csv, string
+    from pyarrow import Table, csv, string
 
     parse = csv.ParseOptions(newlines_in_values=True)
     if usecols is None:
@@ -121,12 +136,24 @@ def _csv(path: str, usecols: Sequence[str] | None, numbers: Sequence[str]) -> An
         column_types={name: string() for name in usecols if name not in numbers},
         strings_can_be_null=True,
     )
-    return csv.read_csv(path, parse_options=parse, convert_options=convert).to_pandas()
+    # one thread: only then does an error name its row
+    read = csv.ReadOptions(use_threads=False)
+    blocks, num_rows = [], 0
+    with csv.open_csv(
+        path, read_options=read, parse_options=parse, convert_options=convert
+    ) as reader:
+        schema = reader.schema
+        for block in reader:
+            blocks.append(block)
+            num_rows += len(block)
+            check_rows(num_rows)
+    return Table.from_batches(blocks, schema).to_pandas()
 
 
 def _open(path: str, usecols: Sequence[str] | None, numbers: Sequence[str] = ()) -> Any:
     """Read the named columns (None: the header only), text as text so that nothing is guessed."""
     try:
+        check_plain(path)
         with open(path, "rb") as file:
             start = file.read(4)
         if not start:
@@ -137,13 +164,14 @@ def _open(path: str, usecols: Sequence[str] | None, numbers: Sequence[str] = ())
 
         if usecols is None:
             return parquet.read_schema(path).names
+        check_rows(parquet.read_metadata(path).num_rows)
         return parquet.read_table(path, columns=list(usecols)).to_pandas()
     except FileNotFoundError:
         parent = Path(path).parent
         beside = [p.name for p in parent.iterdir()] if parent.is_dir() else []
         raise UserError(f"no file {path}{_near(Path(path).name, beside)}") from None
     except (OSError, ValueError, KeyError) as error:  # pyarrow's errors of parsing are among these
-        line = " ".join(str(error).split())
+        line = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise UserError(f"cannot read {path} as CSV or Parquet: {line}") from None
 
 

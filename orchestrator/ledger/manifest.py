@@ -9,14 +9,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from orchestrator.datasets.images import write_images
 from search_spaces.sweep_spec import SweepSpec
 from trainables.data.base import Dataset
 from trainables.errors import UserError
+from trainables.plain_file import MAX_TEXT_BYTES, read_plain, read_user_text
 from trainables.specs import canonical
 from trainables.store import Store
+from trainables.yaml_text import parse_yaml
 
 
 def fatefront_version() -> str:
@@ -27,6 +27,10 @@ def fatefront_version() -> str:
         return "0+source"
 
 
+NEEDED = ("backbone", "data", "mode", "store", "sweep", "sweep_id")
+"""What a manifest has had from the first version on."""
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a sweep folder.
 
@@ -34,13 +38,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         UserError: there is no sweep in this folder.
     """
     try:
-        document = json.loads((folder / "manifest.json").read_text())
-    except FileNotFoundError:
+        document = json.loads(read_plain(folder / "manifest.json", MAX_TEXT_BYTES))
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"no sweep in {folder}: it has no manifest.json") from None
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         raise UserError(f"{folder}/manifest.json is not JSON; it was edited or damaged") from None
-    assert isinstance(document, dict)
-    return document
+    except OSError as error:
+        raise UserError(f"{folder}/manifest.json: {error.strerror or error}") from None
+    known = document if isinstance(document, dict) else {}
+    absent = [name for name in NEEDED if name not in known]
+    if absent:
+        raise UserError(f"{folder}/manifest.json lacks {absent[0]!r}; it was edited or damaged")
+    return known
 
 
 def read_sweep(folder: Path) -> SweepSpec:
@@ -49,7 +58,8 @@ def read_sweep(folder: Path) -> SweepSpec:
 
     read_manifest(folder)
     path = folder / "sweep.yaml"
-    return validate(SweepSpec, yaml.safe_load(path.read_text()), place=str(path))
+    document = parse_yaml(read_user_text(path, f"sweep of {folder}"), str(path))
+    return validate(SweepSpec, document, place=str(path))
 
 
 def check_same_sweep(folder: Path, spec: SweepSpec, dataset: Dataset) -> None:

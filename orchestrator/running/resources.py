@@ -9,11 +9,19 @@ from typing import Literal
 
 from trainables.errors import UserError
 
+STALLED_AFTER = 30.0
+"""Minutes without one batch: longer than anything healthy takes, a first call of cuDNN or the copy
+of the images to a slow machine included.
+"""
+MOST_WORKERS = 1024
+"""Trials at once on one machine; each is two processes."""
+
 
 @dataclass(frozen=True)
 class Resources:
     """What the trials run on. ``gpus_per_trial``: 0 = CPU, below 1 = shared, or 1; ``workers``:
     trials at once; ``cache_gb``: of a remote store's files on each node (None: as the node says);
+    ``stalled_after``: minutes without a batch after which a trial is ended (0: never);
     ``packs``: how many trials share a GPU is measured (till then the other two are for one alone),
     then ``most`` trials at once if it is given.
     """
@@ -22,6 +30,7 @@ class Resources:
     gpus_per_trial: float | None = None
     address: str | None = None
     cache_gb: float | None = None
+    stalled_after: float = STALLED_AFTER
     packs: bool = False
     most: int | None = None
 
@@ -51,8 +60,10 @@ class Resources:
         if workers is None:
             cores = len(os.sched_getaffinity(0))
             workers = trials_on_gpus(num_gpus, gpus) if gpus else max(1, cores // threads)
-        if workers < 1:
-            raise UserError(f"--workers must be at least 1 but got {workers}")
+        if not 1 <= workers <= MOST_WORKERS:
+            raise UserError(
+                f"--workers must be at least 1 and at most {MOST_WORKERS} but got {workers}"
+            )
         packs = self.packs and gpus > 0
         return replace(
             self, workers=workers, gpus_per_trial=gpus, packs=packs, most=self.workers

@@ -182,6 +182,7 @@ def _drive(
             "mode": spec.search.mode,
             "folder": str(folder.absolute()),
             "cache_gb": resources.cache_gb,
+            "stalled_after": resources.stalled_after,
         }
         schedule.images.note_put()
         if resources.packs:

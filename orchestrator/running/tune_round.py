@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ray import tune
+from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 
 from orchestrator.running.keep_workers import KeepWorkers
 from orchestrator.running.tune_searcher import TreeSearcher
@@ -24,6 +25,7 @@ def run_round(searcher: TreeSearcher, packing: Packing, context: dict[str, Any])
         Exception: whatever our own side of the searcher raised; Tune would only log it.
     """
     scratch = tempfile.mkdtemp(prefix="fatefront-")
+    _keep_secrets()
 
     # not by `tune.with_parameters`: the object store, where that puts things, may lose them
     def work(config: dict[str, Any]) -> None:
@@ -59,6 +61,15 @@ def run_round(searcher: TreeSearcher, packing: Packing, context: dict[str, Any])
         shutil.rmtree(scratch, ignore_errors=True)
     if searcher.crashed is not None:
         raise searcher.crashed
+
+
+def _keep_secrets() -> None:
+    """Tune hands the keys of AWS to its actors by their runtime environment, which Ray writes into
+    its log and onto a command line. Every machine has keys of its own (docs/storage.md), and on
+    one machine the actors inherit the driver's.
+    """
+    for name in [name for name in ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")]:
+        ENV_VARS_TO_PROPAGATE.discard(name)
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from ray.util import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orchestrator.running.leftovers import enlist
+from orchestrator.running.watchdog import STALLED, Stalled, beating, outcome_of
 from orchestrator.search.lost_data import DATA_LOST, FETCH_SECONDS
 from orchestrator.search.memory_retries import OUT_OF_MEMORY, is_out_of_memory
 from trainables.errors import first_line
@@ -55,11 +56,15 @@ def controller(config: dict[str, Any], context: dict[str, Any]) -> None:
     group = get_current_placement_group()
     try:
         child, memory = _child(group, context)
-        outcome = ray.get(child.run.remote(config["trial"], config["key"]))
+        reference = child.run.remote(config["trial"], config["key"])
+        outcome = outcome_of(reference, config["key"], context["stalled_after"])
         memory.setdefault("first", outcome["memory"])
         ran_out = outcome.get("error", {}).get("type") == OUT_OF_MEMORY
         if ran_out or outcome["memory"] > memory["first"] + LEAK_BYTES:
             _drop(group)
+    except Stalled as error:
+        _drop(group)
+        outcome = {"error": {"type": STALLED, "reason": str(error), "infrastructure": True}}
     except ray.exceptions.RayError as error:
         # the child died: killed for memory, lost with its node, or crashed in native code
         _drop(group)
@@ -108,6 +113,10 @@ class Worker:
 
     def run(self, trial: str, key: str) -> dict[str, Any]:
         """Compute a node; returns its result and execution, or the error in words."""
+        with beating(key):
+            return self._run(trial, key)
+
+    def _run(self, trial: str, key: str) -> dict[str, Any]:
         from orchestrator.search.schedule import result_of
         from trainables.measurement import measure_node
         from trainables.trial import identity, run_trial

@@ -16,8 +16,9 @@ from fractions import Fraction
 from importlib.resources import files
 from pathlib import Path
 
-from trainables.errors import UserError
+from trainables.errors import UserError, shortened
 from trainables.metrics.fate import levelling_tag
+from trainables.plain_file import read_plain
 
 AVG, DIFF = "Avg", "Diff"
 SCORES = ("precision", "recall", "f1")
@@ -31,7 +32,7 @@ OPTIONAL = (
     "mode", "num_seeds", "source", "misprint",
 )  # fmt: skip
 NO_REFERENCE_ROW = "no reference row printed"
-MAX_DECIMALS, MAX_FIGURE = 30, 10**6
+MAX_DECIMALS, LARGEST, MAX_DIGITS, MAX_BYTES = 30, 6, 100, 64 << 20
 """A figure beyond these is no printed score, gap or FATE."""
 
 
@@ -174,11 +175,12 @@ def _label(blocks: Sequence[Block]) -> None:
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Line number and fields of each line; cells stripped."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_plain(path, MAX_BYTES).decode("utf-8-sig").splitlines()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a CSV file in UTF-8 ({error})") from None
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path} is not a CSV file in UTF-8 ({reason})") from None
     kept = [(number, line) for number, line in enumerate(lines, 1) if not line.startswith("#")]
     reader = csv.DictReader(line for _, line in kept)
     columns = [name.strip() for name in reader.fieldnames or ()]
@@ -201,17 +203,21 @@ def _number(text: str, name: str, place: str) -> str:
     """The text of a figure, a typographic minus made plain; empty where nothing is printed."""
     text = text.replace("\N{MINUS SIGN}", "-")
     try:
+        if len(text) > MAX_DIGITS:
+            raise InvalidOperation
         number = Decimal(text or "0")
         exponent = number.as_tuple().exponent
-        if not isinstance(exponent, int) or exponent < -MAX_DECIMALS or abs(number) >= MAX_FIGURE:
+        if not isinstance(exponent, int) or exponent < -MAX_DECIMALS:
+            raise InvalidOperation
+        if number.adjusted() >= LARGEST:
             raise InvalidOperation
     except InvalidOperation:
-        raise UserError(f"{place}: {name} must be a number but got {text!r}") from None
+        raise UserError(f"{place}: {name} must be a number but got {shortened(text)}") from None
     return text
 
 
 def _count(text: str, name: str, place: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
+    if not text.isdecimal() or len(text) > MAX_DECIMALS or int(text) < 1:
         raise UserError(f"{place}: {name} must be a whole number from 1 but got {text!r}")
     return int(text)
 

@@ -69,11 +69,11 @@ def plan_server(options: ServerOptions) -> Plan:
     auth = options.auth or not is_loopback(options.host)
     if auth:
         check_auth(options.host)
+    check_port(options.host, options.port)  # before anything is written
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--folder {folder}: {error.strerror}") from None
-    check_port(options.host, options.port)
     check_artifacts(artifacts)
     shown = check_backend(backend)
     command = [

@@ -32,7 +32,7 @@ VERBS = {
     "run": [
         "SPACE", "--out", "--set", "--trials", "--configurations", "--hours", "--workers",
         "--gpus-per-trial", "--store", "--tracking-uri", "--seed", "--address", "--cache-gb",
-        "--retry-failed", "--max-disk", "--json",
+        "--retry-failed", "--max-disk", "--stalled-after", "--json",
     ],
     "plan": ["SPACE", *SPACE],
     "show": ["SPACE", "--set", "--key"],

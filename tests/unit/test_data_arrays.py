@@ -142,7 +142,7 @@ def test_all_unusable_images_are_in_one_error(tmp_path: Path) -> None:
     assert "image_7.png: the file is empty" in message
     assert "image_9.png: corrupt" in message
     assert "image_11.png: not an image" in message
-    assert "folder.png: cannot be read (Is a directory)" in message
+    assert "folder.png: cannot be read (a folder, not a file)" in message
     assert "\n" not in message
     assert not list((tmp_path / "cache").rglob("*.npy"))
     assert not list((tmp_path / "cache").rglob("*.tmp"))

@@ -106,7 +106,7 @@ def test_bytes_in_parquet(tmp_path: Path) -> None:
         ),
         ({"path": ["a.png", ""] * 4}, {}, "4 rows have no image"),
         ({"sex": ["f"] * 8}, {}, r"'sex' has 1 known values \(f\), 2 to 50"),
-        ({}, {"threshold": 3}, r"data\.threshold: 'sex' is not numeric: f, m"),
+        ({}, {"threshold": 3}, r"data\.threshold: 'sex' must hold finite .* but has 'f', 'm'"),
         ({}, {"root": "/no/such/folder"}, r"data\.root: no such folder: /no/such/folder"),
     ],
 )

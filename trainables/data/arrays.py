@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,15 @@ import numpy as np
 from trainables.data.array_file import open_array, write_array
 from trainables.data.base import DataConfig, Progress, Table
 from trainables.data.cache_folder import cache_failure, require_space
-from trainables.data.content_index import file_digests, forget_digests, read_failure
+from trainables.data.content_index import (
+    MAX_IMAGE_BYTES,
+    file_digests,
+    forget_digests,
+    read_failure,
+)
 from trainables.data.decode import DECODER_VERSION, DecodeError, decode_image, quiet_pillow
 from trainables.errors import UserError
+from trainables.plain_file import read_plain
 
 BLOCK = 256  # images held in memory between decoding and writing
 CHANGED = "changed while it was being read (run again)"
@@ -98,7 +105,7 @@ def _readers(table: Table) -> tuple[list[str], list[Callable[[], bytes]]]:
         names = [str(image_id) for image_id in rows["image_id"]]
         return names, [lambda content=content: content for content in contents]  # type: ignore[misc]
     paths = [str(path) for path in rows["path"]]
-    return paths, [Path(path).read_bytes for path in paths]
+    return paths, [partial(read_plain, Path(path), MAX_IMAGE_BYTES) for path in paths]
 
 
 def _digests(

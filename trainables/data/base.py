@@ -79,7 +79,7 @@ class DataConfig(Spec):
     further_attributes: tuple[str, ...] = Field(
         (), description="attributes kept beside it, for what weighs several"
     )
-    image_size: int = Field(128, ge=8, description="pixels of the shorter side")
+    image_size: int = Field(128, ge=8, le=4096, description="pixels of the shorter side")
     aspect: float = Field(
         1.0, ge=1.0, le=2.0, description="width / height kept in the array cache"
     )

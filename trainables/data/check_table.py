@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import Counter
 from collections.abc import Iterable
 
@@ -12,6 +13,7 @@ from trainables.data.base import DataConfig, Table
 from trainables.errors import UserError
 
 NUM_NAMED = 5
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 def checked_table(table: Table, config: DataConfig) -> Table:
@@ -61,6 +63,11 @@ def checked_table(table: Table, config: DataConfig) -> Table:
         problems.append(
             f"{len(table.coarse)} coarse categories for {len(table.classes)} classes"
         )
+    for what, of in (("image ids", "image_id"), ("labels", "label"), ("patients", "patient_id")):
+        problems.append(_named(f"{what} with control characters", _unprintable(rows[of])))
+    for named in groups.values():
+        strange = _unprintable(group for group in named if group)
+        problems.append(_named("groups with control characters", strange))
     found = [problem for problem in problems if problem]
     if found:
         raise UserError(f"{'; '.join(found)} ({place})")
@@ -73,6 +80,11 @@ def checked_table(table: Table, config: DataConfig) -> Table:
 
 def _repeated(values: Iterable[object]) -> set[str]:
     return {name for name, count in Counter(map(str, values)).items() if count > 1}
+
+
+def _unprintable(values: Iterable[object]) -> set[str]:
+    """Names that would break a line, steer a terminal, or turn the direction of reading."""
+    return {name for name in set(map(str, values)) if CONTROL.search(name)}
 
 
 def _named(what: str, names: set[str]) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import difflib
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +13,10 @@ import pandas as pd
 
 from trainables.data.parse import nearest
 from trainables.errors import UserError
+from trainables.plain_file import check_plain
+
+MAX_ROWS = 2_000_000
+"""Of a table; the array of so many images at 128 pixels has 98 GB."""
 
 WHOLE_NUMBER = re.compile(r"-?\d+\.0+")
 
@@ -21,22 +27,74 @@ def read_table(path: Path) -> pd.DataFrame:
     Raises:
         UserError: no such file (the nearest name in the folder is shown), or it cannot be read.
     """
-    if not path.is_file():
+    try:
+        check_plain(path)
+        if path.suffix.lower() in (".parquet", ".pq"):
+            return _read_parquet(path)
+        return _read_csv(path, "\t" if path.suffix.lower() == ".tsv" else ",")
+    except (FileNotFoundError, NotADirectoryError):
         near: list[str] = []
         if path.parent.is_dir():
             names = [other.name for other in path.parent.iterdir() if other.is_file()]
             near = difflib.get_close_matches(path.name, names, n=1)
         hint = f", did you mean {near[0]!r}?" if near else ""
-        raise UserError(f"no such table: {path}{hint}")
-    try:
-        if path.suffix.lower() in (".parquet", ".pq"):
-            return pd.read_parquet(path)
-        separator = "\t" if path.suffix.lower() == ".tsv" else ","
-        return pd.read_csv(
-            path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig"
-        )
-    except (ValueError, OSError) as error:  # pandas' and Arrow's parser errors are ValueErrors
-        raise UserError(f"cannot read the table {path}: {' '.join(str(error).split())}") from error
+        raise UserError(f"no such table: {path}{hint}") from None
+    except UnicodeError as error:
+        raise UserError(f"cannot read the table {path}: not text in UTF-8 ({error})") from None
+    except (ValueError, OSError) as error:  # Arrow's parser errors are ValueErrors
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise UserError(f"cannot read the table {path}: {reason}") from None
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    from pyarrow import parquet
+
+    check_rows(parquet.read_metadata(path).num_rows)
+    return pd.read_parquet(path)
+
+
+def _read_csv(path: Path, separator: str) -> pd.DataFrame:
+    """By pyarrow, which refuses a line with a value too many or too few (pandas takes the first
+    column for an index, or fills the line), and block by block, so that a file of any length is
+    refused after ``MAX_ROWS``.
+    """
+    import pyarrow
+    from pyarrow import csv as arrow_csv
+
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        header = next(csv.reader(file, delimiter=separator), [])
+    if not header:
+        raise ValueError("it is empty")
+    twice = [name for name, count in Counter(header).items() if count > 1]
+    if twice:
+        raise ValueError(f"column {twice[0]!r} stands there twice")
+    blocks, num_rows = [], 0
+    with arrow_csv.open_csv(
+        path,
+        # one thread: only then does an error name its row
+        read_options=arrow_csv.ReadOptions(use_threads=False),
+        parse_options=arrow_csv.ParseOptions(delimiter=separator, newlines_in_values=True),
+        convert_options=arrow_csv.ConvertOptions(
+            column_types=dict.fromkeys(header, pyarrow.string()), strings_can_be_null=False
+        ),
+    ) as reader:
+        schema = reader.schema
+        for block in reader:
+            blocks.append(block)
+            num_rows += len(block)
+            check_rows(num_rows)
+    frame: pd.DataFrame = pyarrow.Table.from_batches(blocks, schema).to_pandas()
+    return frame
+
+
+def check_rows(num_rows: int) -> None:
+    """Refuse a table of more than ``MAX_ROWS``.
+
+    Raises:
+        ValueError: it is longer.
+    """
+    if num_rows > MAX_ROWS:
+        raise ValueError(f"more than {MAX_ROWS} rows, the limit")
 
 
 def require_columns(rows: pd.DataFrame, names: Sequence[str], place: str) -> None:

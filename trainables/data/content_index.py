@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from trainables.plain_file import check_plain, read_plain
+
+MAX_IMAGE_BYTES = 512 << 20
 SETTLED_NS = 2_000_000_000
 """A file changed less than this before it was read is not remembered: it could change once more
 within the resolution of its time stamp and look the same (git knows this as a racy timestamp)."""
@@ -36,16 +39,17 @@ def file_digests(
     def digest(path: str) -> tuple[str | None, str]:
         absolute = os.path.abspath(path)
         try:
+            check_plain(absolute)
             stamp = _stamp(absolute)
             known = index.get(absolute)
             if known is not None and tuple(known[:3]) == stamp:
                 return str(known[3]), ""
-            found = hashlib.sha256(Path(absolute).read_bytes()).hexdigest()
+            found = hashlib.sha256(read_plain(Path(absolute), MAX_IMAGE_BYTES)).hexdigest()
             settled = time.time_ns() - max(stamp[1], stamp[2]) > SETTLED_NS
             if settled and _stamp(absolute) == stamp:
                 fresh[absolute] = [*stamp, found]
             return found, ""
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a null character in the name
             return None, read_failure(error)
 
     with ThreadPoolExecutor(workers) as pool:
@@ -61,11 +65,11 @@ def forget_digests(paths: Sequence[str], cache_dir: Path) -> None:
     _index_path(paths, cache_dir).unlink(missing_ok=True)
 
 
-def read_failure(error: OSError) -> str:
+def read_failure(error: OSError | ValueError) -> str:
     """Say in words why a file cannot be read."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return "missing"
-    return f"cannot be read ({error.strerror or error})"
+    return f"cannot be read ({getattr(error, 'strerror', None) or error})"
 
 
 def _stamp(path: str) -> Stamp:

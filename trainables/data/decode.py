@@ -11,13 +11,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import (
+    Image,
+    Jpeg2KImagePlugin,  # noqa: F401  # those that Pillow knows before it is told to look for all
+    TiffImagePlugin,  # noqa: F401
+    UnidentifiedImageError,
+    WebPImagePlugin,  # noqa: F401
+)
 
 DECODER_VERSION = 1
 """Part of the cache key and of the data fingerprint: raise it when any pixel changes."""
 
 MAX_PIXELS = 89_478_485
 """Pillow's own limit (256 MiB of RGB): a larger file is taken for a decompression bomb."""
+
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""Pillow knows more, among them PostScript, which it would hand to Ghostscript to run."""
 
 ORIENTATION_TAG = 0x0112
 TRANSPOSE = {
@@ -63,7 +72,10 @@ def decode_image(data: bytes, height: int, width: int) -> np.ndarray:
     if not data:
         raise DecodeError("the file is empty")
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.format == "PNG":  # decoding alone does not compare the pixels' checksums
+                image.verify()
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DecodeError(_too_large(f"{image.width} x {image.height} pixels"))
             orientation = _orientation(image)
@@ -83,7 +95,7 @@ def decode_image(data: bytes, height: int, width: int) -> np.ndarray:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise DecodeError(_too_large("too many pixels")) from None
     except UnidentifiedImageError:
-        raise DecodeError("not an image file that Pillow can read") from None
+        raise DecodeError(f"not an image file of {', '.join(FORMATS)}") from None
     except Exception as error:  # parsers raise anything on damaged files, even SyntaxError
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DecodeError(f"corrupt ({reason})") from error

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from trainables.data.base import Dataset
+from trainables.heartbeat import heart
 
 _on_gpu: dict[tuple[str, str], Tensor] = {}
 """Arrays already on a GPU, by (fingerprint, device): a reused worker moves them once, not once a
@@ -45,6 +46,7 @@ class DeviceData:
 
     def images(self, rows: Tensor) -> Tensor:
         """Uint8 images (N, H, W, 3) of the rows (a CPU index tensor), on the device."""
+        heart.beat()  # whatever a trial does, it does it to batches
         if self._images is not None:
             return self._images[rows.to(self.device, non_blocking=True)]
         return torch.from_numpy(self.dataset.images_NHWC[rows.numpy()]).to(self.device)

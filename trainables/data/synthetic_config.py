@@ -21,7 +21,7 @@ class SyntheticConfig(DataConfig):
     attribute: str = "tone"
     image_size: int = Field(64, ge=8, le=2048, description="pixels of the shorter side")
     malignant: tuple[str, ...] = ("mel", "bcc")
-    num_images: int = Field(1200, ge=1)
+    num_images: int = Field(1200, ge=1, le=10_000_000)
     seed: int = Field(0, ge=0)
     classes: tuple[str, ...] = ("nv", "mel", "bkl", "bcc")
     class_shares: tuple[float, ...] | None = Field(

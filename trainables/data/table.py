@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Literal
@@ -14,7 +16,7 @@ from trainables.data.base import DataConfig, DatasetSource, Table
 from trainables.data.columns import as_text, in_order, read_table, require_columns
 from trainables.data.darken import TONE
 from trainables.data.parse import nearest
-from trainables.errors import UserError
+from trainables.errors import UserError, shortened
 from trainables.registry import datasets
 
 MAX_GROUPS = 50
@@ -63,6 +65,8 @@ class TableFile(DatasetSource):
             raise TypeError(f"expected the config of the data set table, got {type(config)}")
         path = Path(config.path).expanduser()
         rows = read_table(path)
+        if not len(rows):
+            raise UserError(f"the table has no rows ({path})")
         split_column = config.split_column if config.split.by == "column" else None
         if config.split.by == "column" and split_column is None:
             raise UserError("data.split.by is column but data.split_column is not given")
@@ -82,6 +86,7 @@ class TableFile(DatasetSource):
         wanted = [config.image, config.label, *attributes]
         wanted += [name for name in (config.patient, split_column, config.image_id) if name]
         require_columns(rows, wanted, str(path))
+        _refuse_nested(rows, wanted[1:], path)
         labels = [as_text(value) for value in rows[config.label]]
         _refuse_empty(labels, "label", config.label, path)
         table, image_ids = _images(rows, config, path)
@@ -115,7 +120,23 @@ class TableFile(DatasetSource):
         if split_column:
             table["split"] = [as_text(value) for value in rows[split_column]]
         classes = in_order(set(labels))
+        if len(classes) < 2:
+            raise UserError(
+                f"column {config.label!r} has 1 class, {shortened(classes[0])}: at least 2 are "
+                f"needed ({path})"
+            )
         return Table(table, classes, names, tuple(warnings), further_groups=further)
+
+
+def _refuse_nested(rows: pd.DataFrame, names: list[str], path: Path) -> None:
+    """A cell of a Parquet file may hold a list or a mapping, which is no name of anything."""
+    for name in names:
+        for number, value in enumerate(rows[name]):
+            if value is not None and not pd.api.types.is_scalar(value):
+                raise UserError(
+                    f"column {name!r} must hold text or numbers but row {number + 1} has "
+                    f"{shortened(value)} ({path})"
+                )
 
 
 def _refuse_empty(values: list[str], what: str, column: str, path: Path) -> None:
@@ -152,8 +173,8 @@ def _groups(
         strange = [value for value in names if not _is_number(value)]
         if strange:
             raise UserError(
-                f"data.threshold: {attribute!r} is not numeric: "
-                f"{', '.join(strange[:NUM_NAMED])}"
+                f"data.threshold: {attribute!r} must hold finite numbers but has "
+                f"{', '.join(map(repr, strange[:NUM_NAMED]))} ({config.path})"
             )
         groups = [
             None if value is None else below if float(value) < threshold else above
@@ -172,7 +193,7 @@ def _groups(
 
 def _is_number(value: str) -> bool:
     try:
-        return float(value) == float(value)
+        return math.isfinite(float(value))
     except ValueError:
         return False
 
@@ -205,4 +226,17 @@ def _images(
     if given is None:
         stems = [PurePath(name).stem for name in names]
         given = stems if len(set(stems)) == len(stems) else names
-    return pd.DataFrame({"path": [str(root / f"{name}{config.suffix}") for name in names]}), given
+    paths = [str(root / f"{name}{config.suffix}") for name in names]
+    _refuse_outside(paths, root, path)
+    return pd.DataFrame({"path": paths}), given
+
+
+def _refuse_outside(paths: list[str], root: Path, table: Path) -> None:
+    """A table from elsewhere must not name any file of this machine; links in the folder may."""
+    inside = os.path.join(os.path.abspath(root), "")
+    for number, name in enumerate(paths):
+        if not os.path.abspath(name).startswith(inside):
+            raise UserError(
+                f"image {shortened(name)} in row {number + 1} is outside of the folder "
+                f"{inside} (data.root names another; {table})"
+            )

@@ -27,8 +27,7 @@ class Backbone(ABC):
     default_site: ClassVar[str]
 
     class Config(Spec):
-        """``weights``: ``none``, ``imagenet``, or the path of a state dict (.safetensors, .pt,
-        .pth).
+        """``weights``: ``none``, ``imagenet``, or the path of a state dict (.safetensors).
         """
 
         name: str
@@ -118,7 +117,10 @@ class Backbone(ABC):
     @classmethod
     def _download(cls) -> dict[str, torch.Tensor]:
         try:
-            return dict(cls.imagenet_weights().get_state_dict(progress=False, check_hash=True))
+            # torchvision's default would unpickle whatever the server sends
+            weights = cls.imagenet_weights()
+            found = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+            return dict(found)
         except OSError as error:
             raise UserError(
                 f"weights: imagenet could not be downloaded ({error}); "
@@ -147,10 +149,21 @@ def _digest(path: Path, num_bytes: int, mtime_ns: int) -> str:
 
 
 def _read_state(path: Path) -> dict[str, torch.Tensor]:
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
+    """Tensors of a safetensors file; a pickle (.pt, .pth) could run code and is not opened.
 
-        return load_file(path)
-    # weights_only: a weights file from elsewhere must not run code
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    return state.get("state_dict", state) if isinstance(state, dict) else {}
+    Raises:
+        UserError: another kind of file, or a damaged one.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if path.suffix != ".safetensors":
+        raise UserError(
+            f"weights: {path} is not a .safetensors file; a .pt or .pth file is a pickle, which "
+            "can run code: load it where you trust it and save it with "
+            "safetensors.torch.save_file"
+        )
+    try:
+        return dict(load_file(path))
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"weights: {path} is no whole safetensors file ({error})") from None

@@ -48,8 +48,9 @@ def shared_views(objectives: Sequence[str]) -> dict[str, str]:
 
 def page_of(address: str, experiment: str, key: str) -> str:
     """Where a view opens."""
-    mode = "&compareRunsMode=CHART" if key == CHART else ""
-    return f"{address}/#/experiments/{quote(experiment)}/runs?viewStateShareKey={key}{mode}"
+    query = f"workflowType=machine_learning&viewStateShareKey={key}"  # not the pages for chats
+    query += "&compareRunsMode=CHART" if key == CHART else ""
+    return f"{address}/#/experiments/{quote(experiment)}/runs?{query}"
 
 
 def _table(objectives: Sequence[str]) -> dict[str, Any]:

@@ -2,7 +2,16 @@
 ONNX, torch.export, scikit-learn."""
 
 import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -102,9 +111,6 @@ def test_every_member_has_its_graphs_and_they_are_right(sweep, exported, images)
 
 
 def test_a_graph_that_is_wrong_is_not_written(exported, tmp_path):
-    import shutil
-    from dataclasses import replace
-
     from orchestrator.models.graph_files import FORMATS, write_graph
 
     source = Path(exported["models"][0]["path"])
@@ -155,6 +161,63 @@ def test_the_registry_gives_our_predictions_by_alias(sweep, exported, images):
     files = [path for path in (sweep / "mlartifacts").rglob("*") if path.is_file()]
     assert {"served.py", "card.md", "weights.safetensors"} <= {path.name for path in files}
     assert not [path for path in files if path.suffix in (".pkl", ".pickle", ".pth", ".pt")]
+
+
+def test_the_model_is_served_with_the_same_numbers(sweep, exported, images):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    root = Path(__file__).resolve().parents[2]
+    log = sweep.parent / "serve.log"
+    command = [
+        sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/tiny-front@best-f1",
+        "--env-manager", "local", "--host", "127.0.0.1", "--port", str(port),
+    ]  # fmt: skip
+    environment = os.environ | {
+        "MLFLOW_TRACKING_URI": default_uri(sweep),
+        "PYTHONPATH": str(root),
+        "OMP_NUM_THREADS": "1",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    with log.open("wb") as out:
+        server = subprocess.Popen(
+            command, env=environment, stdout=out, stderr=out, start_new_session=True
+        )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        end = time.monotonic() + 120
+        while True:
+            try:
+                with urllib.request.urlopen(f"{address}/ping", timeout=5) as answer:
+                    assert answer.status == 200
+                break
+            except OSError:
+                assert server.poll() is None, log.read_text()
+                assert time.monotonic() < end, log.read_text()
+                time.sleep(0.5)
+        request = urllib.request.Request(
+            f"{address}/invocations",
+            data=json.dumps({"inputs": images[:3].tolist()}).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            rows = json.load(answer)["predictions"]
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+    (key,) = (m["key"] for m in exported["registered"] if "best-f1" in m["aliases"])
+    path = next(m["path"] for m in exported["models"] if m["key"] == key)
+    portable = load_portable(path)
+    logits_NK = portable.logits(images[:3])
+    found_NK = [[row[f"logit_{name}"] for name in portable.classes] for row in rows]
+    np.testing.assert_allclose(found_NK, logits_NK, rtol=1e-6)
+    assert [row["y_pred"] for row in rows] == [
+        portable.classes[k] for k in logits_NK.argmax(1)
+    ]  # fmt: skip
 
 
 def test_registering_again_changes_nothing(sweep, exported):

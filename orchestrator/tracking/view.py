@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
+from orchestrator.fronts.objectives import directions
+
 TAG = "mlflow.sharedViewState."
 KIND = "mlflow.experimentKind"
 """Without it MLflow's pages are those for language models."""
@@ -61,7 +63,7 @@ def _table(objectives: Sequence[str]) -> dict[str, Any]:
     return {
         "searchFilter": CONFIGURATIONS,
         "orderByKey": _column(f"metrics.{objectives[0]}"),
-        "orderByAsc": False,
+        "orderByAsc": directions(objectives[:1]) == ["minimize"],
         "selectedColumns": columns,
         "columnOrder": [RUN_NAME, *columns],
         "columnWidths": {RUN_NAME: 320},

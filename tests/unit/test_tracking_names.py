@@ -23,7 +23,8 @@ def test_a_trial_s_run_is_named_so_that_a_person_knows_it():
     )
     record = {"label": configuration_label(trial), "seed": trial.seed}
     assert trial_name(record) == "hsic · snnl 2 % · n=3 · seed 1"
-    assert configuration_name(record["label"], ["0", "1", "2"]) == "hsic · snnl 2 % · n=3 · 3 seeds"
+    name = configuration_name(record["label"], ["0", "1", "2"])
+    assert name == "hsic · snnl 2 % · n=3 · 3 seeds"
 
 
 @pytest.mark.parametrize(
@@ -51,10 +52,16 @@ def test_the_views_hold_the_sweep_s_own_objectives(objectives, right, upward):
     table, chart = (json.loads(tags[f"{TAG}{key}"]) for key in (TABLE, CHART))
     assert {f"metrics.`{name}`" for name in objectives} <= set(table["selectedColumns"])
     assert table["selectedColumns"][0] == f"metrics.`{objectives[0]}`"
+    assert table["orderByAsc"] is False
     (drawn,) = chart["compareRunCharts"]
     assert (drawn["xaxis"]["key"], drawn["yaxis"]["key"]) == (right, upward)
     assert drawn["metricSectionId"] == chart["compareRunSections"][0]["uuid"]
     assert all(len(value) < 5000 for value in tags.values())
+
+
+def test_the_best_stands_first_also_where_less_is_better():
+    table = json.loads(shared_views(("gap_debiased", "f1"))[f"{TAG}{TABLE}"])
+    assert table["orderByAsc"] is True
 
 
 def test_a_view_s_address():

@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from orchestrator.command import without_users
 from orchestrator.ledger.manifest import read_manifest
 from orchestrator.ledger.records import is_running
 from orchestrator.tracking.client import TrackingError, quiet, tracking_errors
@@ -64,7 +65,7 @@ def show(options: UiOptions, say: Say) -> None:
         _up_to_date(folder, uri, say)
     with tempfile.TemporaryDirectory(prefix="fatefront-ui-") as scratch:
         servers = []
-        address = uri
+        address = without_users(uri.rstrip("/"))
         if not uri.startswith(("http://", "https://")):
             port = _port("--port", options.port, PORT, say)
             plan = plan_server(

@@ -142,4 +142,5 @@ class PrunedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc, un
 
     def predict(self, X: Any, groups: Any = None) -> np.ndarray:
         """Names of the classes with the highest logit (N); see ``decision_function``."""
-        return np.asarray(self.classes_[self.decision_function(X, groups).argmax(1)])
+        logits_NK = self.decision_function(X, groups)
+        return np.asarray(self.classes_[logits_NK.argmax(1)])

@@ -187,8 +187,17 @@ def test_a_filter_then_compare_finds_the_scatter_of_fate_and_f1(ui, page, sweep)
         page.get_by_role("option", name=metric, exact=True).first.click()
     titles = page.locator(".xtitle, .ytitle")
     until(lambda: set(titles.all_text_contents()) == {"f1", "fate_eodd_hardt"})
-    points = page.locator(".scatterlayer .point")
-    until(lambda: points.count() == 3)
+    # drawn on a canvas (WebGL), so the figures are asked of the chart itself
+    plot = page.locator(".js-plotly-plot:visible").first
+    (drawn,) = plot.evaluate("e => e.data.map(t => [Array.from(t.x), Array.from(t.y)])")
+    points = set(zip(*drawn, strict=True))
+    ours = {
+        (r["result"]["metrics"]["validation"]["f1"], r["fate"]["fate_eodd_hardt"])
+        for r in records
+        if r["trial"]["criterion"] == "snnl" and r["fate"]["fate_eodd"] is not None
+    }
+    assert len(drawn[0]) == 3
+    assert points <= ours
     named = {name for name in wanted if page.get_by_text(name, exact=True).count()}
     assert len(named) == 3  # the runs compared are ours, by name
     keep_picture(page, "mlflow-compare")

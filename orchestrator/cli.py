@@ -197,6 +197,15 @@ def export(
     no_test: Annotated[
         bool, typer.Option("--no-test", help="Leave the test split sealed.")
     ] = False,
+    onnx: Annotated[
+        bool, typer.Option("--onnx", help="Also each model as ONNX, checked against itself.")
+    ] = False,
+    torch_export: Annotated[
+        bool, typer.Option("--torch-export", help="Also each model as a torch.export program.")
+    ] = False,
+    register: Annotated[
+        bool, typer.Option("--register", help="Also in MLflow's registry, with aliases.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Write the Pareto front and its models; opens the members' test split.
@@ -205,9 +214,12 @@ def export(
     a card and the licence of the data.
     """
     with exit_codes(json):
-        from orchestrator.fronts.export import export_sweep, render_export
+        from orchestrator.models.publish import ExportOptions, publish, render_published
 
-        emit(export_sweep(folder, to, open_test=not no_test), json, render_export)
+        asked = {"onnx": onnx, "torch_export": torch_export}
+        graphs = tuple(name for name, wanted in asked.items() if wanted)
+        options = ExportOptions(not no_test, graphs, register)
+        emit(publish(folder, to, options), json, render_published)
 
 
 @app.command()
@@ -448,6 +460,30 @@ def server(
             plan_server(options), folder / "server.log",
             lambda line: stdout.print(line, markup=False, soft_wrap=True),
         )  # fmt: skip
+
+
+@app.command()
+def ui(
+    folder: Dir,
+    port: Annotated[
+        int | None, typer.Option(help="Of MLflow; if not given: 5000, or the next free one.")
+    ] = None,
+    optuna: Annotated[
+        bool, typer.Option("--optuna", help="Also Optuna's dashboard over the sweep's study.")
+    ] = False,
+    optuna_port: Annotated[
+        int | None, typer.Option(help="Of the dashboard; if not given: 8080, or the next.")
+    ] = None,
+    no_open: Annotated[
+        bool, typer.Option("--no-open", help="Say the addresses, open no browser.")
+    ] = False,
+) -> None:
+    """Show a sweep in MLflow's pages, on this machine alone; Ctrl-C ends it."""
+    with exit_codes():
+        from orchestrator.tracking.ui import UiOptions, show
+
+        options = UiOptions(folder, port, optuna, optuna_port, not no_open)
+        show(options, lambda line: stdout.print(line, markup=False, soft_wrap=True))
 
 
 @data_app.command()

@@ -283,8 +283,7 @@ def render_run(document: dict[str, Any]) -> Group:
     uri = document["tracking_uri"]
     if uri:
         state = "" if document["tracking"] == "done" else f"   ({document['tracking']})"
-        command = f"mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite") else uri
-        lines.append(f"compare: {command}{state}")
+        lines.append(f"compare: fatefront ui {folder}{state}")
     lines.append(f"export:  fatefront export {folder} --to front")
     shown = Text("\n".join(lines), no_wrap=True, overflow="ignore")
     return Group(render(document["_front"], document["_judgement"]), shown)

@@ -208,6 +208,12 @@ class PortableModel:
             return self.baseline.logits(self.model, image_NCHW, group_N)
 
 
+def softmax(logits_NK: np.ndarray) -> np.ndarray:
+    """Probabilities (N, K), float64, of logits."""
+    power_NK = np.exp(logits_NK.astype(np.float64) - logits_NK.max(1, keepdims=True))
+    return np.asarray(power_NK / power_NK.sum(1, keepdims=True))
+
+
 def load_portable(folder: Path | str, device: str = "cpu") -> PortableModel:
     """The model of a portable folder; nothing in the folder is executed.
 

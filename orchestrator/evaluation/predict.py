@@ -7,7 +7,7 @@ Shape legend: N images, K classes.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 from rich.markup import escape
 
 from trainables.errors import UserError
+from trainables.portable import softmax
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -260,12 +261,17 @@ def _with_predictions(
 ) -> pd.DataFrame:
     import pandas as pd
 
-    power_NK = np.exp(logits_NK.astype(np.float64) - logits_NK.max(1, keepdims=True))
-    probability_NK = power_NK / power_NK.sum(1, keepdims=True)
-    columns: dict[str, Any] = {f"logit_{c}": logits_NK[:, k] for k, c in enumerate(classes)}
+    columns = prediction_columns(logits_NK, classes)
+    return pd.concat([frame, pd.DataFrame(columns, index=frame.index)], axis=1)
+
+
+def prediction_columns(logits_NK: np.ndarray, classes: Sequence[str]) -> dict[str, np.ndarray]:
+    """Columns ``logit_<class>``, ``p_<class>`` and ``y_pred`` of logits."""
+    probability_NK = softmax(logits_NK)
+    columns = {f"logit_{c}": logits_NK[:, k] for k, c in enumerate(classes)}
     columns |= {f"p_{c}": probability_NK[:, k] for k, c in enumerate(classes)}
     columns[PREDICTION] = np.array(classes, dtype=object)[logits_NK.argmax(1)]
-    return pd.concat([frame, pd.DataFrame(columns, index=frame.index)], axis=1)
+    return columns
 
 
 def _write(frame: pd.DataFrame, output: Path) -> None:

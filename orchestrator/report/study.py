@@ -54,6 +54,30 @@ def study_view(facts: Facts) -> StudyView:
     are those of the selecting seeds. Importances are by PED-ANOVA (Watanabe, Bansal and Hutter,
     IJCAI 2023), Optuna's default.
     """
+    proposer, by_number = _rebuilt(facts)
+    found: dict[str, StudyTrial] = {}
+    for trial in proposer.study.get_trials(deepcopy=False):
+        name = by_number.get(trial.number)
+        if trial.state == optuna.trial.TrialState.COMPLETE and name is not None:
+            found.setdefault(name, StudyTrial(name, dict(trial.params), tuple(trial.values)))
+    objectives = tuple(proposer.names)
+    importances, problem = _importances(proposer.study, objectives, len(found))
+    return StudyView(tuple(found.values()), objectives, importances, problem)
+
+
+def rebuilt_study(facts: Facts) -> optuna.Study:
+    """The study in memory, its objectives named; for what shows studies."""
+    proposer, _ = _rebuilt(facts)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        proposer.study.set_metric_names(list(proposer.names))
+    return proposer.study
+
+
+def _rebuilt(facts: Facts) -> tuple[OptunaProposer, dict[int, str | None]]:
+    """A proposer to which everything of the ledger was told, and number of a trial ->
+    configuration key.
+    """
     proposals = _proposals(facts)
     key_of = {p.configuration.key: _configuration(facts, p.configuration) for p in proposals}
     values = _values(facts)
@@ -66,15 +90,8 @@ def study_view(facts: Facts) -> StudyView:
     search = facts.spec.search.model_copy(update={"sampler": "random"})
     proposer = OptunaProposer(facts.spec.model_copy(update={"search": search}))
     proposer.restore(proposals, known)
-    found: dict[str, StudyTrial] = {}
     by_number = {proposal.number: key_of[proposal.configuration.key] for proposal in proposals}
-    for trial in proposer.study.get_trials(deepcopy=False):
-        name = by_number.get(trial.number)
-        if trial.state == optuna.trial.TrialState.COMPLETE and name is not None:
-            found.setdefault(name, StudyTrial(name, dict(trial.params), tuple(trial.values)))
-    objectives = tuple(proposer.names)
-    importances, problem = _importances(proposer.study, objectives, len(found))
-    return StudyView(tuple(found.values()), objectives, importances, problem)
+    return proposer, by_number
 
 
 def _proposals(facts: Facts) -> list[Proposal]:

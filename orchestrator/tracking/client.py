@@ -26,6 +26,7 @@ SETTINGS = {
     # a server that is down is found out in seconds; the tracking process tries again by itself
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_ENABLE_ASYNC_LOGGING": "false",  # loses what is queued at a kill
 }
 LOCK_WAIT = 60.0
@@ -46,7 +47,7 @@ def quiet() -> Iterator[None]:
     """
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
-    for name in ("alembic.runtime.migration", "mlflow.store.db.utils"):
+    for name in ("alembic.runtime.migration", "mlflow.store.db.utils", "mlflow.pyfunc"):
         logger = logging.getLogger(name)
         if _important not in logger.filters:
             logger.addFilter(_important)
@@ -89,6 +90,21 @@ def tracking_errors(uri: str) -> Iterator[None]:
             raise
         line = first_line(str(error), type(error).__name__)
         raise TrackingError(f"MLflow at {uri}: {line[:300]}") from error
+
+
+@contextlib.contextmanager
+def as_default(uri: str) -> Iterator[None]:
+    """``log_model`` writes to MLflow's global address: this one while it runs."""
+    import mlflow
+
+    before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before[0])
+        mlflow.set_registry_uri(before[1])
 
 
 def is_tracking_failure(error: Exception) -> bool:

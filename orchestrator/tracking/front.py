@@ -22,6 +22,7 @@ from orchestrator.fronts.headline import headline
 from orchestrator.fronts.judged import judge_front
 from orchestrator.judging.judgement import Judgement
 from orchestrator.tracking.client import KnownRuns, log_run
+from orchestrator.tracking.names import configuration_name
 from orchestrator.tracking.runs import (
     CONFIGURATION,
     CONFIGURATION_KEY,
@@ -30,8 +31,13 @@ from orchestrator.tracking.runs import (
     KEY,
     KIND,
     MAX_TAG,
+    NOT_PRUNED,
+    RUN_NAME,
+    SWEEP,
     SWEEP_ID,
 )
+from orchestrator.tracking.sweep_page import NOTE, description, write_pages
+from orchestrator.tracking.view import LEVEL, shared_views
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -39,8 +45,8 @@ if TYPE_CHECKING:
 
 Records = Mapping[str, Mapping[str, Any]]
 WORDS = (
-    "role", "tag", "membership", "vs_none_verdict", "vs_random_verdict", "approximate", "seeds",
-    "contrasted",
+    "configuration", "role", "baseline", "criterion", "tag", "membership", "vs_none_verdict",
+    "vs_random_verdict", "approximate", "seeds", "contrasted",
 )  # fmt: skip
 """Columns that become tags; figures and truths become metrics."""
 
@@ -52,15 +58,22 @@ class FrontTracking:
         self,
         client: MlflowClient,
         experiment: str,
-        sweep_id: str,
+        manifest: Mapping[str, Any],
         known: KnownRuns,
         search: Callable[[str], list[Run]],
     ) -> None:
-        self.client, self.experiment, self.sweep_id = client, experiment, sweep_id
+        self.client, self.experiment, self.manifest = client, experiment, manifest
+        self.sweep_id = str(manifest["sweep_id"])
         self.known, self.search = known, search
 
     def write(
-        self, folder: Path, spec: Mapping[str, Any], records: Records, parent: str, time: int
+        self,
+        folder: Path,
+        spec: Mapping[str, Any],
+        records: Records,
+        parent: str,
+        time: int,
+        command: str | None,
     ) -> Front:
         """Everything but the models; returns the front.
 
@@ -70,6 +83,7 @@ class FrontTracking:
             records: key -> record.
             parent: the run of the sweep.
             time: of the last event, ms since 1970; the same at every attempt.
+            command: that the sweep was last started with, if known.
         """
         from search_spaces.sweep_spec import Search
 
@@ -84,12 +98,20 @@ class FrontTracking:
         judgement = judge_front(folder, front, records)
         with tempfile.TemporaryDirectory() as scratch:
             write_front(Path(scratch), front, judgement)
+            missing = write_pages(folder, front, judgement, Path(scratch))
             self.client.log_artifacts(parent, scratch)
+        for name, content in shared_views(front.objectives).items():
+            self.client.set_experiment_tag(self.experiment, name, content)
         states = Counter(record["status"] for record in records.values())
         step = sum(states[state] for state in ("done", "failed"))
         figures = _of_the_front(front, judgement)
         figures |= {f"num_{state}": float(states[state]) for state in ("done", "failed")}
-        tags = {"fatefront.headline": headline(front)[:MAX_TAG]}
+        tags = {
+            "fatefront.headline": headline(front)[:MAX_TAG],
+            LEVEL: SWEEP,
+            NOTE: description(self.manifest, front, judgement, command),
+        }
+        tags |= {"fatefront.report": missing[:MAX_TAG]} if missing else {}
         self._figures(parent, figures, tags, step, time)
         runs = {key: self.known.runs[key] for key in records if key in self.known.runs}
         self._mark(runs, set(front.keys))
@@ -122,7 +144,9 @@ class FrontTracking:
         run_id = self._run_of(key, line, parent, time)
         if run_id is None:
             return
-        self._figures(run_id, metrics, tags | {CONTENT: digest[:16]}, step, time)
+        name = configuration_name(line["configuration"], str(line["seeds"]).split())
+        told = tags | {LEVEL: CONFIGURATION, RUN_NAME: name, CONTENT: digest[:16]}
+        self._figures(run_id, metrics, told, step, time)
         had = self.client.get_run(run_id).data.tags
         for name in had.keys() & set(WORDS) - tags.keys():  # what is no longer said
             self.client.delete_tag(run_id, name)
@@ -187,4 +211,6 @@ def configuration_content(line: Mapping[str, Any]) -> tuple[dict[str, float], di
         if isinstance(value, bool | int | float) and name not in WORDS
     }
     words: Sequence[str] = [name for name in WORDS if line.get(name)]
-    return metrics, {name: str(line[name])[:MAX_TAG] for name in words}
+    tags = {name: str(line[name])[:MAX_TAG] for name in words}
+    tags.setdefault("criterion", NOT_PRUNED)
+    return metrics, tags | {"iteration": str(line["iterations"])}

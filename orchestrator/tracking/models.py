@@ -10,18 +10,17 @@ Shape legend: N images, C colour channels, H height, W width.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.tracking.client import is_tracking_failure
+from orchestrator.models.graph import exportable
+from orchestrator.tracking.client import as_default, is_tracking_failure
 from orchestrator.tracking.runs import KEY, MAX_TAG, SWEEP_ID
 from trainables.store import Store, StoreError
 
 if TYPE_CHECKING:
-    import torch
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
 
@@ -107,7 +106,7 @@ class ModelTracking:
             portable = load_portable(folder)
             if portable.needs_group:
                 return "safetensors only: the model reads each image's group to predict"
-            logged = self._logged_model(key, run_id)
+            logged = logged_model(self.client, self.experiment, "net", run_id, self._tags(key))
             if logged.status != "READY":
                 problem = self._export(logged, run_id, portable)
                 if problem is not None:
@@ -116,17 +115,8 @@ class ModelTracking:
         self._register(key, run_id, logged)
         return None
 
-    def _logged_model(self, key: str, run_id: str) -> LoggedModel:
-        """The run's model in MLflow; one that a kill left half-written is thrown away."""
-        found = self.client.search_logged_models([self.experiment], f"source_run_id = '{run_id}'")
-        for model in found:
-            if model.status == "READY":
-                return model
-            self.client.delete_logged_model(model.model_id)
-        tags = {KEY: key, SWEEP_ID: str(self.manifest["sweep_id"])}
-        return self.client.create_logged_model(
-            self.experiment, name="net", source_run_id=run_id, tags=tags, model_type="classifier"
-        )
+    def _tags(self, key: str) -> dict[str, str]:
+        return {KEY: key, SWEEP_ID: str(self.manifest["sweep_id"])}
 
     def _export(self, logged: LoggedModel, run_id: str, portable: PortableModel) -> str | None:
         """Log the graph; returns why it cannot be made, if so."""
@@ -141,7 +131,7 @@ class ModelTracking:
         with torch.inference_mode():
             output_NK = net(example_NCHW).numpy()
         try:
-            with self._as_default():
+            with as_default(self.uri):
                 mlflow.pytorch.log_model(
                     net,
                     name="net",
@@ -158,20 +148,6 @@ class ModelTracking:
             lines = str(error).strip().splitlines() or [""]
             return f"{type(error).__name__}: {lines[0]}"
         return None
-
-    @contextmanager
-    def _as_default(self) -> Iterator[None]:
-        """``log_model`` writes to MLflow's global address: ours while it runs."""
-        import mlflow
-
-        before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
-        mlflow.set_tracking_uri(self.uri)
-        mlflow.set_registry_uri(self.uri)
-        try:
-            yield
-        finally:
-            mlflow.set_tracking_uri(before[0])
-            mlflow.set_registry_uri(before[1])
 
     def _register(self, key: str, run_id: str, logged: LoggedModel) -> None:
         from mlflow.exceptions import MlflowException
@@ -199,25 +175,17 @@ class ModelTracking:
         self.client.set_tag(run_id, MODEL, f"models:/{logged.model_id}")
 
 
-def exportable(portable: PortableModel) -> torch.nn.Module:
-    """A module from images scaled to [0, 1] (N, C, H, W), float32, to logits; it normalises by
-    itself.
-    """
-    import torch
-
-    from trainables.data.augment import normalisation
-
-    class Net(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            mean, std = normalisation(portable.card.normalise)
-            self.model = portable.model
-            self.mean = torch.nn.Buffer(torch.tensor(mean).reshape(1, 3, 1, 1))
-            self.std = torch.nn.Buffer(torch.tensor(std).reshape(1, 3, 1, 1))
-
-        def forward(self, image_NCHW: torch.Tensor) -> torch.Tensor:
-            group_N = torch.full((image_NCHW.shape[0],), -1, dtype=torch.int64)
-            normal_NCHW = (image_NCHW - self.mean) / self.std
-            return portable.baseline.logits(self.model, normal_NCHW, group_N)
-
-    return Net().cpu().eval()
+def logged_model(
+    client: MlflowClient, experiment: str, name: str, run_id: str, tags: Mapping[str, str]
+) -> LoggedModel:
+    """A run's model of a name in MLflow; one that a kill left half-written is thrown away."""
+    found = client.search_logged_models([experiment], f"source_run_id = '{run_id}'")
+    for model in found:
+        if model.name != name:
+            continue
+        if model.status == "READY":
+            return model
+        client.delete_logged_model(model.model_id)
+    return client.create_logged_model(
+        experiment, name=name, source_run_id=run_id, tags=dict(tags), model_type="classifier"
+    )

@@ -34,6 +34,7 @@ from orchestrator.tracking.runs import (
     KEY,
     KIND,
     MAX_TAG,
+    RUN_NAME,
     SWEEP,
     SWEEP_ID,
     SYNCED,
@@ -43,6 +44,7 @@ from orchestrator.tracking.runs import (
     sweep_params,
     times_of,
 )
+from orchestrator.tracking.view import LEVEL
 from trainables.measurement import counts_path
 from trainables.store import Store, StoreError
 
@@ -101,6 +103,7 @@ class Pass:
             tags = {
                 SWEEP_ID: self.sweep_id,
                 KIND: SWEEP,
+                LEVEL: SWEEP,
                 "fatefront.version": self.manifest["fatefront"],
             }
             start = int(1000 * self.events[0]["time"]) if self.events else None
@@ -162,7 +165,7 @@ class Pass:
         """Write what the run lacks; ``fatefront.synced`` comes last."""
         run_id = run.info.run_id
         metrics = [(name, value, 0) for name, value in content.metrics.items()]
-        tags = dict(content.tags)
+        tags = content.tags | {RUN_NAME: content.name}
         if content.status == "FINISHED":
             curves, note = self._curves(key)
             metrics += curves
@@ -205,10 +208,10 @@ class Pass:
     def _finish(self, parent: str, track_models: TrackModels) -> dict[str, int]:
         """The front (``tracked_front``), and models."""
         tracking = FrontTracking(
-            self.client, self.experiment, self.sweep_id, self.known, self._search
+            self.client, self.experiment, self.manifest, self.known, self._search
         )
         time = int(1000 * self.events[-1]["time"]) if self.events else 0
-        front = tracking.write(self.folder, self.spec, self.records, parent, time)
+        front = tracking.write(self.folder, self.spec, self.records, parent, time, self._command())
         runs = {key: self.known.runs[key] for key in self.records if key in self.known.runs}
         if track_models == "none":
             return {"models": 0, "not_exported": 0}
@@ -229,6 +232,11 @@ class Pass:
             self.records,
         )
         return models.run({key: runs[key] for key in wanted if key in runs}, set(front.keys))
+
+    def _command(self) -> str | None:
+        """How the sweep was last started, as far as the ledger has it."""
+        started = [event for event in self.events if event["event"] == "started"]
+        return started[-1].get("command") if started else None
 
     def _close_parent(self, parent: str) -> None:
         """The parent's state follows the sweep's."""

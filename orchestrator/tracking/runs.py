@@ -11,6 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator.tracking.names import trial_name
+from orchestrator.tracking.view import LEVEL
+
 SWEEP = "sweep"
 """Stands for the parent run where a node's key stands for a child run."""
 
@@ -26,8 +29,14 @@ SYNCED, CONTENT, ERROR, UNDEFINED = (
 )
 STORE, FRONT, CURVES = "fatefront.store", "fatefront.front", "fatefront.curves"
 
+RUN_NAME = "mlflow.runName"
+"""MLflow's tag of a run's name; a run of an older version gets its new name by it."""
+
 MAX_PARAM, MAX_TAG, MAX_NAME = 6000, 8000, 250
 """Characters that MLflow keeps."""
+
+NOT_PRUNED = "not pruned"
+"""Tag ``criterion`` of a baseline."""
 
 STATES = {"done": "FINISHED", "failed": "FAILED"}
 
@@ -46,7 +55,8 @@ class RunContent:
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
-        text = json.dumps([self.params, self.metrics, self.tags, self.status], sort_keys=True)
+        content = [self.name, self.params, self.metrics, self.tags, self.status]
+        text = json.dumps(content, sort_keys=True)
         object.__setattr__(self, "digest", hashlib.sha256(text.encode()).hexdigest()[:16])
 
 
@@ -98,9 +108,10 @@ def node_content(
     tags = {
         KEY: record["key"],
         KIND: "node",
+        LEVEL: "trial",
         "role": trial["role"],
         "baseline": trial["baseline"]["name"],
-        "criterion": trial["criterion"] or "not pruned",
+        "criterion": trial["criterion"] or NOT_PRUNED,
         "seed": str(trial["seed"]),
         "iteration": str(trial["n"]),
         "configuration": trial["label"],
@@ -119,7 +130,7 @@ def node_content(
         tags[ERROR] = f"{record['error']['type']}: {record['error']['reason']}"[:MAX_TAG]
     start, end = _span(record.get("execution") or {}, times)
     return RunContent(
-        name=f"{trial['label']} (seed {trial['seed']})",
+        name=trial_name(trial),
         params=_params(trial, backbone),
         metrics=metrics,
         tags=tags,

@@ -4,19 +4,12 @@ password wherever more than this machine can reach it; it ends with all that it 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
-import signal
-import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import psutil
 
 from orchestrator.tracking.server_checks import (
     check_artifacts,
@@ -26,10 +19,8 @@ from orchestrator.tracking.server_checks import (
     is_loopback,
     write_auth,
 )
+from orchestrator.tracking.server_process import Server, until_interrupted
 from trainables.errors import UserError
-
-START_SECONDS = 180.0
-END_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
@@ -109,72 +100,12 @@ def serve(plan: Plan, log: Path, say: Callable[[str], None]) -> None:
     Raises:
         UserError: it did not come up; the reason is in the log.
     """
+    health = f"{plan.address}/health"
+    server = Server("MLflow's server", plan.command, plan.environment, health, log)
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    with log.open("ab") as out:
-        process = subprocess.Popen(
-            plan.command, env=plan.environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-            start_new_session=True,
-        )  # fmt: skip
-    seen: dict[int, psutil.Process] = {}
-    try:
-        _wait_ready(process, plan.address, log)
+    def ready() -> None:
         say("\n".join([f"MLflow:    {plan.address}", *plan.told, f"log:       {log}"]))
         say(f"use it:    fatefront run SPACE --tracking-uri {plan.address}   (Ctrl-C ends it)")
-        while process.poll() is None:
-            _look(process, seen)
-            time.sleep(1.0)
-        raise UserError(f"MLflow's server ended by itself: {_last_line(log)} ({log})")
-    except KeyboardInterrupt:
-        say("ended")
-    finally:
-        _look(process, seen)
-        _end(process, seen)
-        signal.signal(signal.SIGTERM, before)
 
-
-def _wait_ready(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
-    address = address.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]")
-    end = time.monotonic() + START_SECONDS
-    while time.monotonic() < end:
-        if process.poll() is not None:
-            raise UserError(f"MLflow's server did not start: {_last_line(log)} ({log})")
-        with (
-            contextlib.suppress(OSError),  # URLError is one
-            urllib.request.urlopen(f"{address}/health", timeout=5) as answer,
-        ):
-            if answer.status == 200:
-                return
-        time.sleep(0.3)
-    raise UserError(f"MLflow's server did not answer in {START_SECONDS:g} s (see {log})")
-
-
-def _last_line(log: Path) -> str:
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
-    return next((line for line in reversed(lines) if line), "no reason given")[:300]
-
-
-def _look(process: subprocess.Popen[bytes], seen: dict[int, psutil.Process]) -> None:
-    """Note what runs below it: some of MLflow's processes make sessions of their own."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        for child in psutil.Process(process.pid).children(recursive=True):
-            seen.setdefault(child.pid, child)
-
-
-def _end(process: subprocess.Popen[bytes], seen: dict[int, psutil.Process]) -> None:
-    """Ask first, then make sure."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(END_SECONDS)
-    left = [child for child in seen.values() if child.is_running()]
-    _, left = psutil.wait_procs(left, timeout=3)
-    for child in left:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            child.kill()
-    if process.poll() is None:
-        process.kill()
-        process.wait()
+    until_interrupted([server], ready)
+    say("ended")

@@ -37,7 +37,7 @@ VERBS = {
     "plan": ["SPACE", *SPACE],
     "show": ["SPACE", "--set", "--key"],
     "status": ["WHERE", "--address", "--json"],
-    "export": ["FOLDER", "--to", "--no-test", "--json"],
+    "export": ["FOLDER", "--to", "--no-test", "--onnx", "--torch-export", "--register", "--json"],
     "report": ["FOLDER", "--to", "--split", "--images", "--json"],
     "evaluate": [
         "PREDICTIONS", "--label", "--prediction", "--group", "--reference", "--patient", "--image",
@@ -55,6 +55,7 @@ VERBS = {
         "--json",
     ],
     "merge": ["FOLDERS", "--out", "--no-weights", "--json"],
+    "ui": ["FOLDER", "--port", "--optuna", "--optuna-port", "--no-open"],
     "server": [
         "--folder", "--backend-store-uri", "--artifacts", "--host", "--port", "--auth",
         "--allowed-hosts", "--workers",

@@ -92,7 +92,7 @@ def all_runs(uri: str, name: str = "tiny") -> list:
 def configurations(uri: str) -> dict:
     """The runs of configurations by their label."""
     found = [r for r in all_runs(uri) if r.data.tags.get("fatefront.kind") == "configuration"]
-    named = {run.info.run_name: run for run in found}
+    named = {run.data.tags["configuration"]: run for run in found}
     assert len(named) == len(found)
     return named
 
@@ -117,7 +117,14 @@ def prepare(path: Path, folder: Folder) -> Path:
         "store": str(path / "store"),
         "device": "cpu",
         "mode": "corrected",
+        "backbone": {"name": "resnet18"},
+        "python": "3.11.0",
+        "tracking_uri": "",
         "data": {
+            "num_images": 10,
+            "num_unknown_group": 0,
+            "image_size": 32,
+            "warnings": [],
             "fingerprint": "f" * 64,
             "group_digest": "b" * 64,
             "name": "synthetic",
@@ -192,7 +199,7 @@ def test_a_node_as_a_run(tmp_path):
     assert "train.eodd_hardt" not in content.metrics
     assert "train.eodd_hardt: undefined" in content.tags["fatefront.undefined"]
     assert content.tags["fatefront.store"] == "file:///nodes/k"
-    assert (content.status, content.name) == ("FINISHED", "vanilla > snnl a (seed 1)")
+    assert (content.status, content.name) == ("FINISHED", "vanilla · snnl a · seed 1")
     # started at 1.7e9 + 1 s by the worker's clock, 2.5 s + .5 s of work
     assert (content.start, content.end) == (1_700_000_001_000, 1_700_000_004_000)
 
@@ -378,10 +385,13 @@ def test_final_logs_the_front(folder):
     names = ("vanilla > snnl a", "vanilla > snnl c", "vanilla > none x 1")
     assert members == {key_of(name, seed) for name in names for seed in (0, 1)}
     assert runs["sweep"].data.metrics["num_members"] == 3
-    assert {p.name for p in (folder / "mlartifacts").rglob("front.*")} == {
-        "front.csv",
-        "front.json",
-    }
+    files = {path.name for path in (folder / "mlartifacts").rglob("*") if path.is_file()}
+    assert {"front.csv", "front.json", "front.png", "front.pdf"} <= files
+    note = runs["sweep"].data.tags["mlflow.note.content"]
+    assert runs["sweep"].data.tags["fatefront.headline"] in note
+    assert "| vanilla · snnl a | treatment | 0.4 | 0.45 |" in note
+    names_of = {run.info.run_name for run in all_runs(uri)}
+    assert {"tiny", "vanilla · snnl a · 2 seeds", "vanilla · none · n=1 · seed 0"} <= names_of
     for seed in (0, 1):  # dominates a
         append(folder, lambda made, seed=seed: made.done("vanilla > snnl z", seed, 0.46, 0.05))
     sync(folder, uri, final=True, track_models="none")
@@ -655,6 +665,9 @@ def test_models_of_the_front_are_logged_without_pickle_and_once(trained):
     names = {path.name for path in (trained / "mlartifacts").rglob("*") if path.is_file()}
     assert {"model.pt2", "weights.safetensors", "model.json"} <= names
     assert not any(name.endswith((".pkl", ".pth", ".pickle")) for name in names)
+    (report,) = (trained / "mlartifacts").rglob("report.html")
+    assert "<h1>Report of tiny</h1>" in report.read_text()
+    assert "fatefront.report" not in by_key(uri)["sweep"].data.tags
     statuses = {run.info.status for run in all_runs(uri)}
     again = sync(trained, uri, final=True)
     assert (again["models"], again["completed"]) == (0, 0)

@@ -1,0 +1,1 @@
+"""Models of the front for other tools: ONNX, ``torch.export``, MLflow's registry."""

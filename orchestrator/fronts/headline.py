@@ -16,7 +16,8 @@ def headline(front: Front) -> str:
     if front.violating:
         return f"{_violated(front)} {_of_the_selection(front)}"
     best = front.members[0].aggregate.trial["label"]
-    text = f"{len(front.members)} of {num} configurations are on the front"
+    is_or_are = "is" if len(front.members) == 1 else "are"
+    text = f"{len(front.members)} of {num} configurations {is_or_are} on the front"
     if len(front.members) > 1:
         last = max(front.members, key=lambda m: m.values[-1]).aggregate.trial["label"]
         first, other = metric_name(front.objectives[0]), metric_name(front.objectives[-1])

@@ -207,7 +207,7 @@ def test_the_sweep_s_run_carries_description_and_report(ui, page):
     page.goto(ui.line("front:").replace("&compareRunsMode=CHART", "").partition("?")[0])
     cells = page.locator(".ag-pinned-left-cols-container a, .ag-center-cols-container a")
     cells.filter(has_text=re.compile("^tiny$")).first.click()
-    page.get_by_text("configurations are on the front").first.wait_for()
+    page.get_by_text("on the front").first.wait_for()
     keep_picture(page, "mlflow-sweep")
     page.get_by_role("tab", name="Artifacts").click()
     page.get_by_text("report.html").first.click()

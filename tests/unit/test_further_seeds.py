@@ -136,7 +136,7 @@ def test_the_headline_says_that_fresh_seeds_refute_the_front(sweep):
     limits = {"raced_from": (0, 1, 2), "max_f1_loss": 0.5}
     before = build_front(schedule.records, OBJECTIVES, **limits)
     treated = [m.aggregate.trial["label"] for m in before.members]
-    assert "configurations are on the front" in headline(before)
+    assert " on the front" in headline(before)
     assert before.hypervolume > 0
     assert not before.violating
     after = build_front(with_less_f1(schedule.records), OBJECTIVES, **limits)

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow test-browser test-remote test-cluster test-hostile fuzz lint install install-locked lock audit wheel
+.PHONY: demo test test-slow test-browser test-remote test-cluster test-hostile test-faults test-kills fuzz lint install install-locked lock audit wheel
 
 install: $(VENV)/.installed
 
@@ -44,6 +44,16 @@ test-hostile: install
 	$(BIN)/python -m pytest -q tests/hostile tests/security tests/fuzz tests/sweep/test_failures.py \
 		tests/sweep/test_odd_trials.py tests/sweep/test_hang.py
 
+# full disks, damaged, moved, shared and read-only stores under real sweeps (root: mount); half an hour
+test-faults: install
+	$(BIN)/python -m pytest -q -m slow tests/faults
+
+# any process of a sweep killed at drawn moments, KILLS of them; an hour and a half
+KILLS ?= 100
+KILL_SEED ?= 0
+test-kills: install
+	PYTHONPATH=.:tests/sweep:tests/faults $(BIN)/python tests/faults/kill_anything.py --kills $(KILLS) --seed $(KILL_SEED)
+
 # libFuzzer on every parser, FUZZ_SECONDS each; what reaches new code is added to tests/fuzz/corpus
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?= $(notdir $(wildcard tests/fuzz/corpus/*))
@@ -63,7 +73,7 @@ install-locked:
 	$(BIN)/pip install -q --no-deps --no-build-isolation -e .
 
 lock: install
-	@$(BIN)/pip install -q uv
+	@$(BIN)/pip install -q uv; mkdir -p build
 	@$(BIN)/uv pip compile pyproject.toml --extra dev -c constraints.txt --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --no-annotate -q -o build/requirements.lock
 	@(echo "# Exact versions with the SHA-256 of every file: what \`make install-locked\` installs. Written by \`make lock\` from pyproject.toml and constraints.txt."; \

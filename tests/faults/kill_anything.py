@@ -1,7 +1,7 @@
 """Kill driver, worker, raylet, GCS, tracking, MLflow server or all of them at drawn moments.
 
-    make test-kills            # 100 kills, seed 0, about an hour on two cores
-    PYTHONPATH=.:tests/sweep:tests/faults python tests/faults/kill_anything.py --kills 14 --seed 3
+    make test-kills                       # 100 kills, an hour and a half on two cores
+    make test-kills KILLS=14 KILL_SEED=3
 
 Prints a table: victim, how often it was killed, and in how many of these sweeps everything held.
 Exit code 1 if anything did not.

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.fronts.front import build_front
+from orchestrator.fronts.front import Front, build_front
 from orchestrator.judging.evidence import open_evidence
 from orchestrator.ledger.manifest import read_manifest, read_sweep
 from orchestrator.ledger.records import Ledger, load_records
@@ -31,7 +31,7 @@ from orchestrator.search.proposer import make_proposer
 from orchestrator.search.schedule import Attempt, Budget, Schedule
 from search_spaces.sweep_spec import SweepSpec
 from trainables.metrics.joint import joint_draws
-from trainables.metrics.membership import dominance_shares, dominated_draws
+from trainables.metrics.membership import dominance_shares, dominated_draws, zone_of
 from trainables.store import Store
 from trainables.trial_spec import DataIdentity
 
@@ -68,11 +68,27 @@ def replay(
         return schedule
 
 
-def members(records: Records, spec: SweepSpec) -> set[str]:
-    """Labels of the front."""
+def front_of(records: Records, spec: SweepSpec) -> Front:
+    """The front by the sweep's own objectives and constraint."""
     search = spec.search
-    front = build_front(records, search.resolved_objectives, max_f1_loss=search.max_f1_loss)
-    return {member.aggregate.trial["label"] for member in front.members}
+    return build_front(records, search.resolved_objectives, max_f1_loss=search.max_f1_loss)
+
+
+def labels(front: Front) -> set[str]:
+    """Names of the members."""
+    return {str(member.aggregate.trial["label"]) for member in front.members}
+
+
+def num_matched(whole: Front, kept: Front) -> int:
+    """Members of the whole front that a point of the kept one equals or betters but for the
+    indifference zone, in every objective (maximised).
+    """
+    zone_K = zone_of(whole.objectives)
+    kept_MK = np.array([member.values for member in kept.members])
+    return sum(
+        bool((kept_MK >= np.array(member.values) - zone_K).all(1).any())
+        for member in whole.members
+    )
 
 
 def rounds(records: Records) -> int:
@@ -123,18 +139,19 @@ def main() -> None:
         return
     manifest, spec = read_manifest(options.folder), read_sweep(options.folder)
     records = load_records(options.folder)
-    whole = members(records, spec)
-    print("| stop_at | rounds run | of | share | members kept | of | members that are new |")
-    print("|---|---|---|---|---|---|---|")
+    whole = front_of(records, spec)
+    print("| stop_at | rounds run | of | share | members kept | matched | of | new | volume |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for level in options.levels:
         search = spec.search.model_copy(update={"stop_at": level})
         changed = spec.model_copy(update={"search": search})
         found = replay(options.folder, changed, manifest, records, options.workers).records
-        kept = members(found, spec)
+        kept = front_of(found, spec)
         print(
             f"| {level:g} | {rounds(found)} | {rounds(records)} | "
-            f"{rounds(found) / rounds(records):.2f} | {len(kept & whole)} | {len(whole)} | "
-            f"{len(kept - whole)} |"
+            f"{rounds(found) / rounds(records):.2f} | {len(labels(kept) & labels(whole))} | "
+            f"{num_matched(whole, kept)} | {len(whole.members)} | "
+            f"{len(labels(kept) - labels(whole))} | {kept.hypervolume / whole.hypervolume:.3f} |"
         )
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cluster.verbs import add_job_verbs, cluster_app
-from orchestrator.console import Verbs, emit, exit_codes, stdout
+from orchestrator.console import Verbs, emit, exit_codes, stdout, write_event
 
 app = typer.Typer(
     name="fatefront",
@@ -38,6 +38,9 @@ Overrides = Annotated[
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")
+]
+LogFormat = Annotated[
+    str, typer.Option(metavar="text|json", help="Of what is said on stderr: lines, or JSON lines.")
 ]
 Dir = Annotated[Path, typer.Argument(help="Folder of a sweep.", metavar="DIR", file_okay=False)]
 
@@ -112,19 +115,28 @@ def run(
         float | None,
         typer.Option(help="GB of the sweep's nodes; models that nobody needs are dropped."),
     ] = None,
+    log_format: LogFormat = "text",
+    notify: Annotated[
+        str | None,
+        typer.Option(
+            envvar="FATEFRONT_NOTIFY", metavar="COMMAND|URL",
+            help="Command, or http(s) webhook, told when the sweep ends or fails.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Run a sweep or go on with it: the same command resumes, a larger one extends."""
-    with exit_codes(json, resumes=True):
+    with exit_codes(json, resumes=True, json_log=log_format == "json"):
         from orchestrator.run import RunOptions, render_run, run_space
         from orchestrator.running.resources import parse_gpus
+        from orchestrator.watching.log import parse_format
 
         options = RunOptions(
             space=space, out=out, overrides=tuple(overrides or ()), trials=trials,
             configurations=configurations, hours=hours, workers=workers,
             gpus_per_trial=parse_gpus(gpus_per_trial), store=store, tracking_uri=tracking_uri,
             seed=seed, address=address, retry_failed=retry_failed, max_disk=max_disk,
-            cache_gb=cache_gb, quiet=json,
+            cache_gb=cache_gb, quiet=json, log_format=parse_format(log_format), notify=notify,
         )  # fmt: skip
         from orchestrator.cluster.run_as_job import is_job_server, run_as_job
 
@@ -134,6 +146,8 @@ def run(
                 emit(submitted, json, str)
             raise typer.Exit(code)
         document = run_space(options)
+        if log_format == "json":
+            write_event("ended", exit_code=document["exit_code"])
         emit(document, json, render_run)
         if document["exit_code"]:
             raise typer.Exit(document["exit_code"])
@@ -168,6 +182,20 @@ def show(
 
 
 @app.command()
+def schema(
+    to: Annotated[Path | None, typer.Option(help="File to write; if not given: stdout.")] = None,
+) -> None:
+    """Print the JSON Schema of spaces in YAML, for editors; parts of other packages included."""
+    with exit_codes():
+        from orchestrator.starting.schema import schema_text, write_schema
+
+        if to is None:
+            stdout.out(schema_text(), highlight=False, end="")
+        else:
+            stdout.print(write_schema(to), markup=False, soft_wrap=True)
+
+
+@app.command()
 def status(
     where: Annotated[
         str, typer.Argument(help="Folder of a sweep, or a job's name.", metavar="DIR|JOB")
@@ -184,6 +212,34 @@ def status(
 
         default = os.environ.get("RAY_API_SERVER_ADDRESS", HERE)
         emit(status_of(where, address, default), json, render_any_status)
+
+
+@app.command()
+def watch(
+    where: Annotated[
+        str,
+        typer.Argument(
+            help="Folder of a sweep, or STORE/sweeps/NAME of any store.", metavar="DIR|URI"
+        ),
+    ],
+    log_format: LogFormat = "text",
+    json: Json = False,
+) -> None:
+    """Watch a sweep that runs elsewhere until it ends; nothing is written, any number may watch.
+
+    With --json: one look.
+    """
+    with exit_codes(json, json_log=log_format == "json"):
+        from orchestrator.watching.log import parse_format
+        from orchestrator.watching.watch import look
+        from orchestrator.watching.watch import watch as follow
+
+        if json:
+            emit(look(where), json, str)
+        else:
+            follow(where, parse_format(log_format))
+        if log_format == "json":
+            write_event("ended", exit_code=0)
 
 
 @app.command()

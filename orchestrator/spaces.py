@@ -45,7 +45,7 @@ def built_in_names() -> list[str]:
     import search_spaces
 
     names = [module.name for module in pkgutil.iter_modules(search_spaces.__path__)]
-    return sorted(set(names) - {"words", "sweep_spec", "parts"})
+    return sorted(set(names) - {"words", "sweep_spec", "parts", "json_schema"})
 
 
 def _built_in(name: str) -> ModuleType:

@@ -10,7 +10,14 @@ import json
 from functools import cache
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    SerializeAsAny,
+    ValidationError,
+    WithJsonSchema,
+)
 
 from trainables.errors import UserError
 from trainables.registry import Registry
@@ -106,4 +113,6 @@ def part(registry: Registry) -> Any:
         except UserError as error:
             raise ValueError(str(error)) from None
 
-    return Annotated[SerializeAsAny[Spec], BeforeValidator(parse)]
+    # what the schema of a space puts the registered parts in for (search_spaces/json_schema.py)
+    schema = WithJsonSchema({"x-part": registry.kind.replace(" ", "_")})
+    return Annotated[SerializeAsAny[Spec], BeforeValidator(parse), schema]

@@ -39,9 +39,11 @@ REGISTRY = Registry().with_resources(
 VERBS = (
     "run", "plan", "status", "export", "evaluate", "trial", "predict", "merge", "data_prepare",
     "data_inspect", "data_duplicates", "data_fetch", "data_synthesize", "tables", "audit",
-    "report", "cluster_check", "submit", "stop", "jobs", "job_status",
+    "report", "cluster_check", "submit", "stop", "jobs", "job_status", "watch",
 )  # fmt: skip
-OTHERS = ("error", "event", "record", "manifest", "node", "front", "model")
+OTHERS = (
+    "error", "event", "record", "manifest", "node", "front", "model", "log", "notification",
+)  # fmt: skip
 
 
 def check(name: str, document: object) -> None:
@@ -85,7 +87,9 @@ def test_schemas_are_valid_and_say_who_they_are(name):
     assert schema["title"]
 
 
-@pytest.mark.parametrize("name", [*VERBS, "error", "manifest", "node", "front", "model"])
+@pytest.mark.parametrize(
+    "name", [*VERBS, "error", "manifest", "node", "front", "model", "notification"]
+)
 def test_a_key_more_or_less_is_refused(name):
     """So that validating a document shows that the schema knows all its keys."""
     schema = SCHEMAS[name]
@@ -186,6 +190,7 @@ def schedule_record(ledger: Ledger, key: str) -> dict:
 def test_verbs_about_a_sweep(sweep, tmp_path):
     status = answer("status", sweep)
     check("status", status)
+    check("watch", answer("watch", sweep))
     assert status["num_done"] == len(lines_of(sweep / "records.jsonl"))
     exported = answer("export", sweep, "--to", tmp_path / "out", "--no-test")
     check("export", exported)

@@ -37,6 +37,10 @@ VERBS = {
     "plan": ["SPACE", *SPACE],
     "show": ["SPACE", "--set", "--key"],
     "status": ["WHERE", "--address", "--json"],
+    "doctor": ["SPACE", "--out", "--store", "--tracking-uri", "--json"],
+    "init": [
+        "TABLE", "--images", "--out", "--image", "--label", "--attribute", "--patient", "--json",
+    ],
     "schema": ["--to"],
     "watch": ["WHERE", "--log-format", "--json"],
     "export": ["FOLDER", "--to", "--no-test", "--json"],

@@ -39,7 +39,8 @@ REGISTRY = Registry().with_resources(
 VERBS = (
     "run", "plan", "status", "export", "evaluate", "trial", "predict", "merge", "data_prepare",
     "data_inspect", "data_duplicates", "data_fetch", "data_synthesize", "tables", "audit",
-    "report", "cluster_check", "submit", "stop", "jobs", "job_status", "watch",
+    "report", "cluster_check", "submit", "stop", "jobs", "job_status", "watch", "init",
+    "doctor",
 )  # fmt: skip
 OTHERS = (
     "error", "event", "record", "manifest", "node", "front", "model", "log", "notification",
@@ -262,10 +263,11 @@ def test_data_verbs(tmp_path, monkeypatch):
     check("data_duplicates", found)
     check("data_fetch", answer("data", "fetch", "pad_ufes_20"))
     written = answer(
-        "data", "synthesize", tmp_path / "s", "--set", "num_images=5", "--set", "image_size=16"
+        "data", "synthesize", tmp_path / "s", "--set", "num_images=24", "--set", "image_size=16"
     )
     check("data_synthesize", written)
-    assert len(pd.read_csv(written["table"])) == 5
+    assert len(pd.read_csv(written["table"])) == 24
+    check("init", answer("init", written["table"], "--out", tmp_path / "mine.yaml"))
 
 
 @pytest.mark.parametrize("reference", [False, True])

@@ -11,11 +11,11 @@ import typer
 
 from orchestrator.cluster.verbs import add_job_verbs, cluster_app
 from orchestrator.console import Verbs, emit, exit_codes, stdout, write_event
+from orchestrator.space_names import complete_space
 
 app = typer.Typer(
     name="fatefront",
     cls=Verbs,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -24,12 +24,17 @@ app.add_typer(data_app, name="data")
 app.add_typer(cluster_app, name="cluster")
 
 Space = Annotated[
-    str, typer.Argument(help="A name (quickstart), FILE.py:FUNCTION, or a YAML file.")
+    str,
+    typer.Argument(
+        help="A name (quickstart), FILE.py:FUNCTION, or a YAML file.",
+        autocompletion=complete_space,
+    ),
 ]
 Data = Annotated[
     str,
     typer.Argument(
-        help="A search space, or a data set: '{name: ham10000, root: DIR}'.", metavar="SPACE"
+        help="A search space, or a data set: '{name: ham10000, root: DIR}'.", metavar="SPACE",
+        autocompletion=complete_space,
     ),
 ]
 Overrides = Annotated[
@@ -168,7 +173,12 @@ def plan(space: Space, overrides: Overrides = None, json: Json = False) -> None:
 
 @app.command()
 def show(
-    space: Annotated[str, typer.Argument(help="A search space, or the folder of a sweep.")],
+    space: Annotated[
+        str,
+        typer.Argument(
+            help="A search space, or the folder of a sweep.", autocompletion=complete_space
+        ),
+    ],
     overrides: Overrides = None,
     key: Annotated[
         str | None, typer.Option(help="With a folder: the YAML of one trial, for `trial`.")
@@ -185,7 +195,10 @@ def show(
 def doctor(
     space: Annotated[
         str | None,
-        typer.Argument(help="What is to be run: its data, and its needs of memory and disk."),
+        typer.Argument(
+            help="What is to be run: its data, and its needs of memory and disk.",
+            autocompletion=complete_space,
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of sweeps.")] = Path("runs"),
     store: Annotated[

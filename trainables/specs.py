@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from functools import cache
 from typing import Annotated, Any, TypeVar
 
@@ -83,6 +84,10 @@ def _in_words(error: Any, model: type[Spec], place: str) -> str:
     message = error["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:] if message[:5] == "Input" else message
     value = "" if error["type"] in ("missing", "value_error") else f" but got {error['input']!r}"
+    if error["type"] == "literal_error" and isinstance(error["input"], str):
+        allowed = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+        near = difflib.get_close_matches(error["input"], allowed, n=1)
+        value += f", did you mean {near[0]!r}?" if near else ""
     return f"{path}: {message}{value} ({place})"
 
 

@@ -14,10 +14,9 @@ from typing import Any, Protocol
 import yaml
 
 from orchestrator.ledger.driver_lease import LAPSED
-from orchestrator.ledger.manifest import read_manifest, read_sweep
+from orchestrator.ledger.manifest import nearest_sweep, read_manifest, read_sweep
 from orchestrator.ledger.records import is_running
 from search_spaces.sweep_spec import SweepSpec
-from trainables.data.parse import nearest
 from trainables.errors import UserError
 from trainables.specs import validate
 from trainables.storage import Storage, StorageError, reason
@@ -156,7 +155,7 @@ def open_source(where: str) -> LedgerSource:
         if (folder / "manifest.json").exists() and not (folder / "events").is_dir():
             return FolderSource(folder)
         if not folder.is_dir():
-            raise UserError(f"no sweep in {where}: no such folder{_sweeps_beside(folder)}")
+            raise UserError(f"no sweep in {where}: no such folder{nearest_sweep(folder)}")
     storage = Storage(where.rstrip("/"), patience=PATIENCE)
     try:
         if storage.exists(f"{storage.root}/manifest.json"):
@@ -172,14 +171,6 @@ def open_source(where: str) -> LedgerSource:
         place = f"{where.rstrip('/')}/sweeps"
         raise UserError(f"{where} is a store: watch one of {place}: {', '.join(names)}")
     raise UserError(f"no sweep in {where}: it has no manifest.json")
-
-
-def _sweeps_beside(folder: Path) -> str:
-    """The nearest name of a sweep in the same place."""
-    if not folder.parent.is_dir():
-        return ""
-    names = [path.parent.name for path in folder.parent.glob("*/manifest.json")]
-    return nearest(folder.name, sorted(names))
 
 
 def _event(line: bytes, place: str) -> dict[str, Any]:

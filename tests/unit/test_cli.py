@@ -113,7 +113,7 @@ def test_verbs_and_options_are_these():
         for more, verb in (inner or {"": command}).items():
             found[f"{name} {more}".strip()] = parameters(verb)
     assert found == VERBS
-    assert parameters(root) == ["--version"]
+    assert parameters(root) == ["--version", "--install-completion", "--show-completion"]
     page = (ROOT / "docs/contracts.md").read_text()
     for verb, options in VERBS.items():
         assert f"fatefront {verb}" in page
@@ -186,6 +186,10 @@ def test_help_imports_nothing_heavy():
         (["submit", "quickstart", "--notify", "x"], ["--notify", "FATEFRONT_NOTIFY"]),
         (["watch", "."], ["no sweep in ."]),
         (["plan", "quickstrat"], ["'quickstrat'", "'quickstart'"]),
+        (["plan", "ham10000:papr"], ["'papr'", "did you mean 'paper'?"]),
+        (["run", "quickstart", "--log-format", "jsno"], ["--log-format", "did you mean 'json'?"]),
+        (["run", "quickstart", "--gpus-per-trial", "atuo"], ["did you mean 'auto'?"]),
+        (["plan", "quickstart", "--set", "search.objectives=[f1,fate_eod]"], ["'fate_eodd'?"]),
         (["plan", "nothere.yaml"], ["no such file", "nothere.yaml"]),
         (["plan", "nothere.py:space"], ["no such file", "nothere.py"]),
         (["plan", "quickstart", "--set", "epochs"], ["--set", "'epochs'"]),
@@ -199,7 +203,7 @@ def test_help_imports_nothing_heavy():
         (["plan", "quickstart", "--set", "prune.ratio=1.2"], ["ratio", "(0, 1)", "1.2"]),
         (["plan", "quickstart", "--set", "prune.criterion=snll"], ["'snll'", "'snnl'"]),
         (["plan", "quickstart", "--set", "backbone=resnet19"], ["'resnet19'", "'resnet18'"]),
-        (["plan", "quickstart", "--set", "search.sampler=gird"], ["search.sampler", "'gird'"]),
+        (["plan", "quickstart", "--set", "search.sampler=gird"], ["did you mean 'grid'?"]),
         (["plan", "quickstart", "--set", "data.num_images=-3"], ["num_images", "-3"]),
         (["data", "inspect", "quickstart", "--set", "data.attribute=hair"], ["attribute", "hair"]),
         (["data", "inspect", "{name: syntetic}"], ["'syntetic'", "'synthetic'"]),
@@ -240,6 +244,16 @@ def test_mistakes_are_one_line(arguments, parts, tmp_path, monkeypatch):
     if arguments[0] != "show":
         assert mistake(*arguments, "--json") == line
     assert not (tmp_path / "runs").exists()
+
+
+def test_files_and_folders_with_a_near_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("name: mine\n")
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "manifest.json").write_text("{}")
+    assert "did you mean 'mine.yaml'?" in mistake("plan", "mien.yaml")
+    assert "did you mean 'first'?" in mistake("status", "frist")
+    assert "did you mean 'first'?" in mistake("watch", "frist")
 
 
 @pytest.mark.parametrize(

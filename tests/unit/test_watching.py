@@ -264,7 +264,7 @@ def test_the_ledger_in_a_store_is_watched_by_its_uri(sweep, tmp_path):
 def test_mistakes_in_the_place(tmp_path, sweep):
     result = CliRunner().invoke(app, ["watch", str(sweep.parent / "swep")])
     assert result.exit_code == 2
-    assert "did you mean 'sweep'?" in result.stderr
+    assert f"did you mean '{sweep}'?" in result.stderr
     assert CliRunner().invoke(app, ["watch", str(tmp_path)]).exit_code == 2
     wrong = CliRunner().invoke(app, ["watch", str(sweep), "--log-format", "jsn"])
     assert wrong.exit_code == 2

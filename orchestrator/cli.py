@@ -12,6 +12,8 @@ import typer
 from orchestrator.cluster.verbs import add_job_verbs, cluster_app
 from orchestrator.console import Verbs, emit, exit_codes, stdout, write_event
 from orchestrator.space_names import complete_space
+from orchestrator.starting.verbs import add_start_verbs
+from orchestrator.watching.verbs import LogFormat, watch
 
 app = typer.Typer(
     name="fatefront",
@@ -43,9 +45,6 @@ Overrides = Annotated[
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")
-]
-LogFormat = Annotated[
-    str, typer.Option(metavar="text|json", help="Of what is said on stderr: lines, or JSON lines.")
 ]
 Dir = Annotated[Path, typer.Argument(help="Folder of a sweep.", metavar="DIR", file_okay=False)]
 
@@ -192,82 +191,6 @@ def show(
 
 
 @app.command()
-def doctor(
-    space: Annotated[
-        str | None,
-        typer.Argument(
-            help="What is to be run: its data, and its needs of memory and disk.",
-            autocompletion=complete_space,
-        ),
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Folder of sweeps.")] = Path("runs"),
-    store: Annotated[
-        str | None, typer.Option(envvar="FATEFRONT_STORE", help="Where nodes will live.")
-    ] = None,
-    tracking_uri: Annotated[
-        str | None, typer.Option(envvar="FATEFRONT_TRACKING_URI", help="MLflow's.")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Say whether this machine can run sweeps, and what to do where it cannot.
-
-    Exit code 1 where something failed.
-    """
-    with exit_codes(json):
-        from orchestrator.doctor.doctor import examine, render_examined
-
-        document = examine(space, out, store, tracking_uri)
-        emit(document, json, render_examined)
-        if document["exit_code"]:
-            raise typer.Exit(document["exit_code"])
-
-
-@app.command()
-def init(
-    table: Annotated[Path, typer.Argument(help="CSV or Parquet, one row an image.")],
-    images: Annotated[
-        Path | None, typer.Option(help="Folder of the images; if not given: it is looked for.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="YAML to write; if not given: TABLE's name here.")
-    ] = None,
-    image: Annotated[str | None, typer.Option(help="Column of the image's path.")] = None,
-    label: Annotated[str | None, typer.Option(help="Column of the class.")] = None,
-    attribute: Annotated[
-        str | None, typer.Option(help="Column of the sensitive attribute.")
-    ] = None,
-    patient: Annotated[
-        str | None, typer.Option(help="Column of the patient or lesion.")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Write a commented space for a table of one's own, from looking at it.
-
-    Says what it guessed and what it did not know; the options say it better.
-    """
-    with exit_codes(json):
-        from orchestrator.starting.guess import Given
-        from orchestrator.starting.init import init_space, render_init
-
-        given = Given(image, label, attribute, patient)
-        emit(init_space(table, images, out, given), json, render_init)
-
-
-@app.command()
-def schema(
-    to: Annotated[Path | None, typer.Option(help="File to write; if not given: stdout.")] = None,
-) -> None:
-    """Print the JSON Schema of spaces in YAML, for editors; parts of other packages included."""
-    with exit_codes():
-        from orchestrator.starting.schema import schema_text, write_schema
-
-        if to is None:
-            stdout.out(schema_text(), highlight=False, end="")
-        else:
-            stdout.print(write_schema(to), markup=False, soft_wrap=True)
-
-
-@app.command()
 def status(
     where: Annotated[
         str, typer.Argument(help="Folder of a sweep, or a job's name.", metavar="DIR|JOB")
@@ -286,32 +209,7 @@ def status(
         emit(status_of(where, address, default), json, render_any_status)
 
 
-@app.command()
-def watch(
-    where: Annotated[
-        str,
-        typer.Argument(
-            help="Folder of a sweep, or STORE/sweeps/NAME of any store.", metavar="DIR|URI"
-        ),
-    ],
-    log_format: LogFormat = "text",
-    json: Json = False,
-) -> None:
-    """Watch a sweep that runs elsewhere until it ends; nothing is written, any number may watch.
-
-    With --json: one look.
-    """
-    with exit_codes(json, json_log=log_format == "json"):
-        from orchestrator.watching.log import parse_format
-        from orchestrator.watching.watch import look
-        from orchestrator.watching.watch import watch as follow
-
-        if json:
-            emit(look(where), json, str)
-        else:
-            follow(where, parse_format(log_format))
-        if log_format == "json":
-            write_event("ended", exit_code=0)
+app.command()(watch)
 
 
 @app.command()
@@ -663,4 +561,5 @@ def synthesize(
         emit(synthesize_data(to, overrides or (), quiet=json), json, render_synthesized)
 
 
+add_start_verbs(app)
 add_job_verbs(app)

@@ -10,7 +10,6 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from rich.console import Group
 from rich.text import Text
@@ -22,11 +21,10 @@ from orchestrator.fronts.files import render, rows, write_front
 from orchestrator.fronts.front import sweep_front
 from orchestrator.fronts.judged import judge_front
 from orchestrator.ledger.records import load_records
-from orchestrator.ledger.storage_probe import probe
 from orchestrator.plan import duration
+from orchestrator.running.places import check_places
 from orchestrator.running.resources import Resources
 from orchestrator.running.sweep import run_sweep
-from orchestrator.search.disk import nearest_existing
 from orchestrator.search.schedule import Budget
 from orchestrator.spaces import load_space
 from orchestrator.tracking.follower import Follower
@@ -42,7 +40,7 @@ from orchestrator.watching.run_display import RunDisplay
 from search_spaces.sweep_spec import Search, SweepSpec
 from trainables.errors import UserError, first_line
 from trainables.node_cache import set_limit_gb
-from trainables.storage import Storage, StorageError, reason
+from trainables.storage import StorageError, reason
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ def run_space(options: RunOptions) -> dict[str, Any]:
     )  # fmt: skip
     if options.cache_gb is not None:
         set_limit_gb(options.cache_gb)
-    _check_places(folder, store_uri, tracking_uri, options.address)
+    check_places(folder, store_uri, tracking_uri, options.address)
     notifier = make_notifier(options.notify)
     take_from_environment()
     show = RunDisplay(
@@ -233,50 +231,6 @@ def _budget(options: RunOptions, search: Search) -> Budget:
         configurations=options.configurations or search.configurations,
         hours=options.hours or search.hours,
     )
-
-
-def _check_places(folder: Path, store: str, tracking_uri: str, address: str | None) -> None:
-    """Find out where nothing can be written before any image is read.
-
-    Raises:
-        UserError: a folder that cannot be made or written, or a URI that nothing here understands.
-    """
-    _check_writable(folder, "--out")
-    try:
-        storage = Storage(store, patience=0.0)
-    except UserError as error:
-        raise UserError(f"--store {error}") from None
-    if storage.is_local:
-        _check_writable(Path(storage.root), "--store")
-    else:
-        problem = probe(storage)
-        if problem is not None:
-            raise UserError(f"--store {store}: {problem}")
-    scheme, separator, _ = tracking_uri.partition("://")
-    if tracking_uri != "none" and (not separator or scheme == "file"):
-        raise UserError(
-            "--tracking-uri must be none, a database (sqlite:////PATH/mlflow.db) or a server "
-            f"(http://HOST:PORT) but got {tracking_uri!r}"
-        )
-    if urlsplit(tracking_uri).password:
-        raise UserError(
-            "--tracking-uri holds a password, which would stand in the sweep's folder: use "
-            "PGPASSWORD or ~/.pgpass, MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-        )
-    if address is not None and address.startswith("ray://"):
-        raise UserError(
-            f"--address {address}: Ray Client is not supported, start this on the head with "
-            "--address auto"
-        )
-
-
-def _check_writable(folder: Path, option: str) -> None:
-    """Look at the folder, or at the first of its parents that is there."""
-    found = nearest_existing(folder)
-    if not found.is_dir():
-        raise UserError(f"{option} {folder}: {found} is not a folder")
-    if not os.access(found, os.W_OK | os.X_OK):
-        raise UserError(f"{option} {folder}: {found} cannot be written")
 
 
 def render_run(document: dict[str, Any]) -> Group:

@@ -177,3 +177,26 @@ def test_the_webhook_is_told_once_and_its_secret_is_nowhere(watched):
     kept = [path for path in folder.parent.rglob("*") if path.is_file()]
     assert {"events.jsonl", "manifest.json", "sweep.yaml"} <= {path.name for path in kept}
     assert [path for path in kept if secret in path.read_bytes()] == []
+
+
+def test_a_hook_that_fails_leaves_result_and_exit_code_as_they_are(watched):
+    """The same command again, which has nothing to run; its log is JSON lines."""
+    folder, _, _, _ = watched
+    place = folder.parent
+    done = subprocess.run(
+        [sys.executable, "-m", "orchestrator", "run", str(place / "tiny.yaml"), "--out",
+         str(folder), "--store", str(place / "store"), "--tracking-uri", "none", "--workers", "1",
+         "--log-format", "json", "--json", "--notify", f"exit 3 # {SECRET}"],
+        env=os.environ | {"FATEFRONT_CACHE": str(place / "cache"), "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["num_computed_now"] == 0
+    schema = json.loads((REPOSITORY / "orchestrator/schemas/log.json").read_text())
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    for event in events:
+        Draft202012Validator(schema).validate(event)
+    texts = [event["text"] for event in events if event["event"] == "message"]
+    assert "note: --notify: the command ended with 3" in texts
+    assert SECRET not in done.stdout + done.stderr
+    assert events[-1]["event"] == "ended"

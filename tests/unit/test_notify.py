@@ -145,3 +145,27 @@ def test_nobody_reads_the_secret_in_the_list_of_processes(tmp_path):
     finally:
         process.kill()
         process.communicate()
+
+
+def test_a_sweep_that_an_error_ends_is_told_too(tmp_path):
+    """Images that are not there: found after the command line was in order."""
+    (tmp_path / "t.csv").write_text("path,label,sex\n" + "".join(
+        f"{i}.png,{'ab'[i % 2]},{'mf'[i // 2 % 2]}\n" for i in range(24)
+    ))  # fmt: skip
+    (tmp_path / "space.yaml").write_text(
+        f"name: mine\ndata: {{name: table, path: {tmp_path}/t.csv, attribute: sex}}\n"
+        "backbone: resnet18\nsearch: {sampler: grid}\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "FATEFRONT_CACHE": str(tmp_path / "c")}
+    done = subprocess.run(
+        [sys.executable, "-m", "orchestrator", "run", "space.yaml", "--log-format", "json",
+         "--notify", "cat > told"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    *_, last = (json.loads(line) for line in done.stderr.splitlines())
+    assert (last["event"], last["exit_code"]) == ("error", 2)
+    told = json.loads((tmp_path / "told").read_text())
+    assert (told["event"], told["exit_code"], told["sweep"]) == ("failed", 2, "mine")
+    assert told["error"] == last["message"]
+    assert "0.png" in told["error"]

@@ -6,6 +6,10 @@ def main() -> None:
     import os
     import sys
 
+    if any(word.partition("=")[0] == "--notify" for word in sys.argv[1:]):
+        from orchestrator.watching.notify import hide
+
+        hide()
     from orchestrator.running.environment import prepare
 
     # before anything imports ray or mlflow

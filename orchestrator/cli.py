@@ -10,12 +10,14 @@ from typing import Annotated
 import typer
 
 from orchestrator.cluster.verbs import add_job_verbs, cluster_app
-from orchestrator.console import Verbs, emit, exit_codes, stdout
+from orchestrator.console import Verbs, emit, exit_codes, stdout, write_event
+from orchestrator.space_names import complete_space
+from orchestrator.starting.verbs import add_start_verbs
+from orchestrator.watching.verbs import LogFormat, watch
 
 app = typer.Typer(
     name="fatefront",
     cls=Verbs,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -24,12 +26,17 @@ app.add_typer(data_app, name="data")
 app.add_typer(cluster_app, name="cluster")
 
 Space = Annotated[
-    str, typer.Argument(help="A name (quickstart), FILE.py:FUNCTION, or a YAML file.")
+    str,
+    typer.Argument(
+        help="A name (quickstart), FILE.py:FUNCTION, or a YAML file.",
+        autocompletion=complete_space,
+    ),
 ]
 Data = Annotated[
     str,
     typer.Argument(
-        help="A search space, or a data set: '{name: ham10000, root: DIR}'.", metavar="SPACE"
+        help="A search space, or a data set: '{name: ham10000, root: DIR}'.", metavar="SPACE",
+        autocompletion=complete_space,
     ),
 ]
 Overrides = Annotated[
@@ -116,12 +123,21 @@ def run(
         float | None,
         typer.Option(help="Minutes without a batch: the trial is run again; 0: never."),
     ] = None,
+    log_format: LogFormat = "text",
+    notify: Annotated[
+        str | None,
+        typer.Option(
+            envvar="FATEFRONT_NOTIFY", metavar="COMMAND|URL",
+            help="Command, or http(s) webhook, told when the sweep ends or fails.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Run a sweep or go on with it: the same command resumes, a larger one extends."""
-    with exit_codes(json, resumes=True):
+    with exit_codes(json, resumes=True, json_log=log_format == "json"):
         from orchestrator.run import RunOptions, render_run, run_space
         from orchestrator.running.resources import parse_gpus
+        from orchestrator.watching.log import parse_format
 
         options = RunOptions(
             space=space, out=out, overrides=tuple(overrides or ()), trials=trials,
@@ -129,6 +145,7 @@ def run(
             gpus_per_trial=parse_gpus(gpus_per_trial), store=store, tracking_uri=tracking_uri,
             seed=seed, address=address, retry_failed=retry_failed, max_disk=max_disk,
             cache_gb=cache_gb, stalled_after=stalled_after, quiet=json,
+            log_format=parse_format(log_format), notify=notify,
         )  # fmt: skip
         from orchestrator.cluster.run_as_job import is_job_server, run_as_job
 
@@ -138,6 +155,8 @@ def run(
                 emit(submitted, json, str)
             raise typer.Exit(code)
         document = run_space(options)
+        if log_format == "json":
+            write_event("ended", exit_code=document["exit_code"])
         emit(document, json, render_run)
         if document["exit_code"]:
             raise typer.Exit(document["exit_code"])
@@ -158,7 +177,12 @@ def plan(space: Space, overrides: Overrides = None, json: Json = False) -> None:
 
 @app.command()
 def show(
-    space: Annotated[str, typer.Argument(help="A search space, or the folder of a sweep.")],
+    space: Annotated[
+        str,
+        typer.Argument(
+            help="A search space, or the folder of a sweep.", autocompletion=complete_space
+        ),
+    ],
     overrides: Overrides = None,
     key: Annotated[
         str | None, typer.Option(help="With a folder: the YAML of one trial, for `trial`.")
@@ -188,6 +212,9 @@ def status(
 
         default = os.environ.get("RAY_API_SERVER_ADDRESS", HERE)
         emit(status_of(where, address, default), json, render_any_status)
+
+
+app.command()(watch)
 
 
 @app.command()
@@ -575,4 +602,5 @@ def synthesize(
         emit(synthesize_data(to, overrides or (), quiet=json), json, render_synthesized)
 
 
+add_start_verbs(app)
 add_job_verbs(app)

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 
 MAX_COMMAND = 2500
 """Characters; an event of the ledger is a line below 4 KB."""
-_NOT_NAMED = ("space", "overrides", "quiet")
-"""Fields of the options that are written in a way of their own, or say nothing of the sweep."""
+_NOT_NAMED = ("space", "overrides", "quiet", "log_format", "notify")
+"""Fields of the options that are written in a way of their own, say nothing of the sweep, or may
+hold a secret.
+"""
 _USER = re.compile(r"(?<=://)[^/@\s]+@")
 
 

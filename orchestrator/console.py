@@ -8,6 +8,7 @@ import contextlib
 import json
 import shlex
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -42,41 +43,58 @@ def emit(document: dict[str, Any], as_json: bool, render: Callable[[dict[str, An
         stdout.print(shown, crop=False, soft_wrap=isinstance(shown, str | Text))
 
 
+def write_event(name: str, **fields: Any) -> None:
+    """One JSON line on stderr (``log.json``), whole and at once: several threads may write."""
+    document = {"time": round(time.time(), 3), "event": name} | fields
+    sys.stderr.write(json.dumps(document, allow_nan=False) + "\n")
+    sys.stderr.flush()
+
+
 @contextlib.contextmanager
-def exit_codes(as_json: bool = False, *, resumes: bool = False) -> Iterator[None]:
+def exit_codes(
+    as_json: bool = False, *, resumes: bool = False, json_log: bool = False
+) -> Iterator[None]:
     """Turn exceptions into exit codes: 2 for the user's mistakes in one line, 1 with a traceback
     for ours.
 
     Args:
         as_json: say it on stdout as a JSON document, too.
         resumes: the same command goes on where Ctrl-C stopped it, and the last line says so.
+        json_log: what stands on stderr is JSON lines (``log.json``).
     """
     try:
         yield
     except UserError as error:
-        raise typer.Exit(_say(str(error), USERS, as_json)) from None
+        raise typer.Exit(_say(str(error), USERS, as_json, json_log)) from None
     except KeyboardInterrupt:
         message = "interrupted"
         if resumes:
             command = shlex.join(["fatefront", *sys.argv[1:]])
             message += f"; all that was finished is kept; go on with: {command}"
-        raise typer.Exit(_say(message, INTERRUPTED, as_json)) from None
+        raise typer.Exit(_say(message, INTERRUPTED, as_json, json_log)) from None
     except (typer.Exit, typer.Abort, BrokenPipeError):
         raise  # a closed pipe (`| head`) is the reader's business
     except Exception as error:
-        traceback.print_exc()
-        raise typer.Exit(_say(f"{type(error).__name__}: {error}", OURS, as_json)) from None
+        if not json_log:
+            traceback.print_exc()
+        line = f"{type(error).__name__}: {error}"
+        raise typer.Exit(_say(line, OURS, as_json, json_log, traceback.format_exc())) from None
 
 
-def _say(message: str, code: int, as_json: bool) -> int:
+def _say(
+    message: str, code: int, as_json: bool, json_log: bool = False, trace: str | None = None
+) -> int:
     """One line on stderr and, with ``--json``, the same as the document; returns the code."""
     message = _printable(" ".join(message.split()))
-    stderr.print(
-        f"error: {message}" if code != INTERRUPTED else message,
-        style="bold red",
-        markup=False,
-        soft_wrap=True,
-    )
+    if json_log:
+        write_event("error", message=message, exit_code=code, traceback=trace)
+    else:
+        stderr.print(
+            f"error: {message}" if code != INTERRUPTED else message,
+            style="bold red",
+            markup=False,
+            soft_wrap=True,
+        )
     if as_json:
         sys.stdout.write(json.dumps({"error": message, "exit_code": code}) + "\n")
     return code

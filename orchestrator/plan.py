@@ -40,10 +40,10 @@ def plan_space(spec: SweepSpec, device: str | None = None) -> dict[str, Any]:
             f"{spec.name}: the space has real-valued words, so it has no number of trials; "
             "plan it with choice(...) in their place, or give `run` a budget"
         )
-    tree = _tree(spec, device)
-    cost = _Cost(spec, device)
+    tree = tree_of_grid(spec, ANYWHERE, device)
+    cost = Cost(spec, device)
     nodes = list(tree.nodes.values())
-    num_trials = min(len(nodes), _most(spec, tree))
+    num_trials = min(len(nodes), trials_at_most(spec, tree))
     # whichever trials a budget buys, the costliest are the bound; sorting leaves a whole tree as
     # it is
     seconds = sorted((cost.seconds(node) for node in nodes), reverse=True)[:num_trials]
@@ -84,18 +84,18 @@ def plan_space(spec: SweepSpec, device: str | None = None) -> dict[str, Any]:
     return document
 
 
-def _tree(spec: SweepSpec, device: str) -> Tree:
+def tree_of_grid(spec: SweepSpec, data: DataIdentity, device: str) -> Tree:
     """The whole grid; of a grid with ``search.configurations`` the ones that come first."""
     limit = spec.search.configurations
     if spec.search.sampler != "grid" or limit is None:
-        return full_tree(spec, ANYWHERE, device)
-    tree = Tree(spec, ANYWHERE, device)
+        return full_tree(spec, data, device)
+    tree = Tree(spec, data, device)
     for _, configuration in itertools.islice(grid(spec), limit):
         tree.add(configuration)
     return tree
 
 
-def _most(spec: SweepSpec, tree: Tree) -> int:
+def trials_at_most(spec: SweepSpec, tree: Tree) -> int:
     """Trials that the budgets of the search leave at most."""
     most = len(tree.nodes)
     if spec.search.trials is not None:
@@ -111,33 +111,37 @@ def _rounded(seconds: float) -> float | None:
     return round(seconds, 1) if seconds else None
 
 
-def _alone(tree: Tree, node: Node, cost: _Cost) -> float:
+def _alone(tree: Tree, node: Node, cost: Cost) -> float:
     """Seconds of a trial that shares nothing: its whole chain from the data."""
     return cost.seconds(node) + sum(
         _alone(tree, tree.nodes[parent], cost) for parent in node.parents
     )
 
 
-class _Cost:
+class Cost:
     """Seconds and bytes of a node, from the net's operations and parameters, counted without
     computing anything.
+
+    ``size`` is (images, classes) where they are known; else the data's table is read.
     """
 
-    def __init__(self, spec: SweepSpec, device: str) -> None:
+    def __init__(
+        self, spec: SweepSpec, device: str, size: tuple[int, int] | None = None
+    ) -> None:
         import torch
         from torch.utils.flop_counter import FlopCounterMode
 
         self.rate = ASSUMED_FLOPS[device]
         self.notes: list[str] = []
-        num_images, num_classes = self._size(spec)
+        num_images, num_classes = self._size(spec) if size is None else size
         fractions = spec.data.split.fractions
         self.num_train = round(num_images * fractions[0] / sum(fractions)) if num_images else None
         self.num_images = num_images or 0
         with torch.device("meta"), torch.no_grad():
             net = backbones.get(spec.backbone.name).construct(spec.backbone, num_classes, None)
-            size = spec.data.image_size
+            pixels = spec.data.image_size
             with FlopCounterMode(display=False) as counter:
-                net(torch.zeros(2, 3, size, size))
+                net(torch.zeros(2, 3, pixels, pixels))
         self.flops = counter.get_total_flops() / 2
         num_params = sum(p.numel() for p in net.parameters())
         self.node_bytes = 4 * num_params + 2 * self.num_images * num_classes + 20_000

@@ -6,42 +6,41 @@ from __future__ import annotations
 
 import math
 import os
-import subprocess
-import sys
-import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from rich.console import Group
 from rich.text import Text
 
 from orchestrator.command import run_command
-from orchestrator.console import OK, OURS, stderr
+from orchestrator.console import OK, OURS, USERS
 from orchestrator.datasets.verbs import load_with_bar
 from orchestrator.fronts.files import render, rows, write_front
 from orchestrator.fronts.front import sweep_front
 from orchestrator.fronts.judged import judge_front
 from orchestrator.ledger.records import load_records
-from orchestrator.ledger.storage_probe import probe
 from orchestrator.plan import duration
+from orchestrator.running.places import check_places
 from orchestrator.running.resources import STALLED_AFTER, Resources
-from orchestrator.running.sweep import Progress, run_sweep
-from orchestrator.search.disk import nearest_existing
-from orchestrator.search.schedule import Budget, Schedule
+from orchestrator.running.sweep import run_sweep
+from orchestrator.search.schedule import Budget
 from orchestrator.spaces import load_space
+from orchestrator.tracking.follower import Follower
+from orchestrator.watching.log import Format, make_log
+from orchestrator.watching.notify import (
+    Notifier,
+    end_document,
+    failure_document,
+    make_notifier,
+    take_from_environment,
+)
+from orchestrator.watching.run_display import RunDisplay
 from search_spaces.sweep_spec import MOST_TRIALS, Search, SweepSpec
 from trainables.errors import UserError, first_line, shortened
 from trainables.node_cache import set_limit_gb
-from trainables.storage import Storage, StorageError, reason
-from trainables.trial_spec import configuration_label
-
-TRACKING_GRACE = 120.0
-"""Seconds to wait for the tracking process when the sweep is done; it can be run again at any
-time.
-"""
+from trainables.storage import StorageError, reason
 
 
 @dataclass(frozen=True)
@@ -65,6 +64,8 @@ class RunOptions:
     max_disk: float | None = None
     stalled_after: float | None = None
     quiet: bool = False
+    log_format: Format = "text"
+    notify: str | None = None
 
 
 def run_space(options: RunOptions) -> dict[str, Any]:
@@ -89,8 +90,44 @@ def run_space(options: RunOptions) -> dict[str, Any]:
     )  # fmt: skip
     if options.cache_gb is not None:
         set_limit_gb(options.cache_gb)
-    _check_places(folder, store_uri, tracking_uri, options.address)
-    show = _Lines(spec, options.quiet, folder)
+    check_places(folder, store_uri, tracking_uri, options.address)
+    notifier = make_notifier(options.notify)
+    take_from_environment()
+    show = RunDisplay(
+        folder, make_log(options.log_format, options.quiet), quiet=options.quiet,
+        is_here=options.address is None,
+    )  # fmt: skip
+    try:
+        document = _run(options, spec, folder, budget, resources, store_uri, tracking_uri, show)
+    except Exception as error:
+        if notifier is not None:
+            _notify_failure(notifier, spec.name, folder, error, show)
+        raise
+    if notifier is not None:
+        show.note(notifier.notify(end_document(document)))
+    return document
+
+
+def _notify_failure(
+    notifier: Notifier, sweep: str, folder: Path, error: Exception, show: RunDisplay
+) -> None:
+    ours = not isinstance(error, UserError)
+    line = f"{type(error).__name__}: {error}" if ours else str(error)
+    document = failure_document(sweep, str(folder), line, OURS if ours else USERS)
+    show.note(notifier.notify(document))
+
+
+def _run(
+    options: RunOptions,
+    spec: SweepSpec,
+    folder: Path,
+    budget: Budget,
+    resources: Resources,
+    store_uri: str,
+    tracking_uri: str,
+    show: RunDisplay,
+) -> dict[str, Any]:
+    """All from reading the images on."""
     if options.address is not None:
         from orchestrator.cluster.attach import attach
 
@@ -101,22 +138,22 @@ def run_space(options: RunOptions) -> dict[str, Any]:
             "--address auto uses the cluster"
         )
     resources.resolved(spec.compute.threads)
-    dataset = load_with_bar(spec.data, options.quiet)
+    dataset = load_with_bar(spec.data, options.quiet or options.log_format == "json")
     for warning in dataset.warnings:
         show.say(f"warning: {warning}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out {folder}: {error.strerror}") from None
-    follower = _Follower(folder, tracking_uri)
-    show.follower = follower
+    follower = Follower(folder, tracking_uri)
     try:
-        outcome = run_sweep(
-            spec, folder, dataset, store_uri, resources, budget,
-            retry_failed=options.retry_failed, progress=show.progress(), tracking_uri=tracking_uri,
-            max_disk_bytes=None if options.max_disk is None else int(options.max_disk * 1e9),
-            command=run_command(options),
-        )  # fmt: skip
+        with show.shown():
+            outcome = run_sweep(
+                spec, folder, dataset, store_uri, resources, budget,
+                retry_failed=options.retry_failed, progress=show.progress(follower.start),
+                tracking_uri=tracking_uri, command=run_command(options),
+                max_disk_bytes=None if options.max_disk is None else int(options.max_disk * 1e9),
+            )  # fmt: skip
     except StorageError as error:
         follower.stop()
         raise UserError(f"--store {reason(error)}; all that was finished is kept") from None
@@ -206,58 +243,6 @@ def _stalled_after(options: RunOptions) -> float:
     return minutes
 
 
-def _check_places(folder: Path, store: str, tracking_uri: str, address: str | None) -> None:
-    """Find out where nothing can be written before any image is read.
-
-    Raises:
-        UserError: a folder that cannot be made or written, or a URI that nothing here understands.
-    """
-    _check_writable(folder, "--out")
-    try:
-        storage = Storage(store, patience=0.0)
-    except UserError as error:
-        raise UserError(f"--store {error}") from None
-    if storage.is_local:
-        _check_writable(Path(storage.root), "--store")
-    else:
-        problem = probe(storage)
-        if problem is not None:
-            raise UserError(f"--store {store}: {problem}")
-    scheme, separator, _ = tracking_uri.partition("://")
-    if tracking_uri != "none" and (not separator or scheme == "file"):
-        raise UserError(
-            "--tracking-uri must be none, a database (sqlite:////PATH/mlflow.db) or a server "
-            f"(http://HOST:PORT) but got {tracking_uri!r}"
-        )
-    if urlsplit(tracking_uri).password:
-        raise UserError(
-            "--tracking-uri holds a password, which would stand in the sweep's folder: use "
-            "PGPASSWORD or ~/.pgpass, MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-        )
-    if address is not None and address.startswith("ray://"):
-        raise UserError(
-            f"--address {address}: Ray Client is not supported, start this on the head with "
-            "--address auto"
-        )
-
-
-def _check_writable(folder: Path, option: str) -> None:
-    """Look at the folder, or at the first of its parents that is there.
-
-    Raises:
-        UserError: it cannot be made, or written.
-    """
-    try:
-        found = nearest_existing(folder)
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{option} {shortened(str(folder))}: {reason}") from None
-    if not found.is_dir():
-        raise UserError(f"{option} {folder}: {found} is not a folder")
-    if not os.access(found, os.W_OK | os.X_OK, effective_ids=True):
-        raise UserError(f"{option} {folder}: {found} cannot be written")
-
-
 def render_run(document: dict[str, Any]) -> Group:
     """For people: the front, where things are, what to do next."""
     folder = document["folder"]
@@ -287,121 +272,3 @@ def render_run(document: dict[str, Any]) -> Group:
     lines.append(f"export:  fatefront export {folder} --to front")
     shown = Text("\n".join(lines), no_wrap=True, overflow="ignore")
     return Group(render(document["_front"], document["_judgement"]), shown)
-
-
-class _Follower:
-    """The tracking process: tails the events, writes MLflow; the sweep does not wait for it."""
-
-    def __init__(self, folder: Path, uri: str) -> None:
-        self.folder, self.uri = folder, uri
-        self.process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def started(self) -> bool:
-        return self.process is not None
-
-    def start(self) -> None:
-        if self.uri == "none" or self.process is not None:
-            return
-        log = (self.folder / "tracking.log").open("ab")
-        command = [
-            sys.executable,
-            "-m",
-            "orchestrator.tracking",
-            str(self.folder),
-            "--uri",
-            self.uri,
-            "--follow",
-        ]
-        # a session of its own: Ctrl-C is for the driver, which then tells the follower to finish
-        with log:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
-
-    def finish(self) -> str:
-        """Wait until MLflow has everything; says ``done``, ``off`` or what went wrong."""
-        if self.process is None:
-            return "off"
-        try:
-            code = self.process.wait(TRACKING_GRACE)
-        except subprocess.TimeoutExpired:
-            return f"still writing, see {self.folder}/tracking.log"
-        return (
-            "done"
-            if code == 0
-            else f"incomplete, see {self.folder}/tracking.log; run again to complete it"
-        )
-
-    def stop(self) -> None:
-        """The driver is going: let the follower write what is there and leave."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(20)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-
-
-@dataclass
-class _Lines:
-    """One line a finished trial on stderr, with what is still to do."""
-
-    spec: SweepSpec
-    quiet: bool
-    folder: Path
-    follower: _Follower | None = None
-    begun: float = field(default_factory=time.monotonic)
-    grid: set[str] = field(default_factory=set)
-    noted: set[str] = field(default_factory=set)
-
-    def say(self, line: str) -> None:
-        if not self.quiet:
-            stderr.print(line, markup=False, soft_wrap=True)
-
-    def progress(self) -> Progress:
-        return Progress(started=self._started, settled=self._settled, say=self.say)
-
-    def _started(self, schedule: Schedule) -> None:
-        if self.follower is not None:
-            self.follower.start()
-        known = len(schedule.settled)
-        if known:
-            self.say(f"{self.folder}: {known} trials known already")
-        if self.spec.search.sampler == "grid":
-            from orchestrator.search.tree import full_tree
-
-            whole = full_tree(self.spec, schedule.tree.data, schedule.tree.device)
-            self.grid = set(whole.nodes)
-            self.say(f"{self.spec.name}: {len(self.grid)} trials in the whole grid")
-
-    def _settled(self, schedule: Schedule, key: str, status: str) -> None:
-        node = schedule.tree.nodes[key]
-        record = schedule.records.get(key, {})
-        label = f"{configuration_label(node.trial)} (seed {node.trial.seed})"
-        if status == "done":
-            figures = record["result"]["metrics"]["validation"]
-            numbers = "  ".join(
-                f"{name} {figures[name]:.3f}" if figures[name] is not None else f"{name} undefined"
-                for name in ("f1", "eodd_hardt")
-            )
-            seconds = sum(record["execution"].get("seconds", {}).values())
-            text = f"{numbers}  {seconds:.1f} s"
-        elif status == "failed":
-            text = f"FAILED {record['error']['type']}: {record['error']['reason']}"
-        elif schedule.images.is_lost:
-            text = "the object store has lost the images, will be run again"
-        elif key in schedule.memory.waiting:
-            text = "out of memory, will be run again with fewer at once"
-        else:
-            text = "worker lost, will be run again"
-        to_come = self.grid | set(schedule.tree.nodes)  # with further seeds
-        left = len(to_come - set(schedule.settled)) if self.grid else schedule.num_open
-        self.say(
-            f"[{duration(time.monotonic() - self.begun):>6}] {len(schedule.settled):4d} settled, "
-            f"{left:3d} to go  {label}: {text}"
-        )
-        for note in record.get("execution", {}).get("notes", []):
-            if note not in self.noted:
-                self.noted.add(note)
-                self.say(f"note: {note}")

@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 import inspect
-import pkgutil
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -15,7 +16,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from orchestrator.space_names import built_in_names
 from search_spaces.sweep_spec import SweepSpec
+from trainables.data.parse import nearest
 from trainables.errors import UserError, shortened
 from trainables.plain_file import read_user_text
 from trainables.specs import validate
@@ -40,31 +43,18 @@ def load_space(name: str, overrides: Sequence[str] = ()) -> SweepSpec:
     return validate(SweepSpec, document, place=name)
 
 
-def built_in_names() -> list[str]:
-    """Names of the spaces that come with the package."""
-    import search_spaces
-
-    names = [module.name for module in pkgutil.iter_modules(search_spaces.__path__)]
-    return sorted(set(names) - {"words", "sweep_spec", "parts"})
-
-
 def _built_in(name: str) -> ModuleType:
     if name not in built_in_names():
-        import difflib
-
-        near = difflib.get_close_matches(name, built_in_names(), n=1)
-        hint = (
-            f", did you mean {near[0]!r}?" if near else f" (known: {', '.join(built_in_names())})"
-        )
         raise UserError(
-            f"unknown search space {name!r}{hint}; or give FILE.py:FUNCTION or a YAML file"
+            f"unknown search space {name!r}{nearest(name, built_in_names())}; or give "
+            "FILE.py:FUNCTION or a YAML file"
         )
     return importlib.import_module(f"search_spaces.{name}")
 
 
 def _module_of_file(path: Path) -> ModuleType:
     if not path.is_file():
-        raise UserError(f"search space: no such file {str(path)!r}")
+        raise UserError(f"search space: no such file {str(path)!r}{_nearest_file(path)}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
@@ -77,6 +67,15 @@ def _module_of_file(path: Path) -> ModuleType:
     return module
 
 
+def _nearest_file(path: Path) -> str:
+    """The end of an error's line: the space beside it whose name is nearest."""
+    if not path.parent.is_dir():
+        return ""
+    beside = [p.name for p in path.parent.iterdir() if p.suffix in (".yaml", ".yml", ".py")]
+    near = difflib.get_close_matches(path.name, beside, n=1)
+    return f", did you mean {str(path.parent / near[0])!r}?" if near else ""
+
+
 def _call(module: ModuleType, function: str, place: str) -> dict[str, Any]:
     make = getattr(module, function, None)
     if make is None or not inspect.isfunction(make):
@@ -85,7 +84,9 @@ def _call(module: ModuleType, function: str, place: str) -> dict[str, Any]:
             for n, f in inspect.getmembers(module, inspect.isfunction)
             if f.__module__ == module.__name__
         ]
-        raise UserError(f"no function {function!r} in {place} (it has: {', '.join(here)})")
+        near = difflib.get_close_matches(function, here, n=1)
+        hint = f", did you mean {near[0]!r}?" if near else f" (it has: {', '.join(here)})"
+        raise UserError(f"no function {function!r} in {place}{hint}")
     try:
         space = make()
     except (Exception, SystemExit) as error:
@@ -108,6 +109,8 @@ def _where(error: BaseException, path: Path) -> str:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
+    if not os.path.lexists(path):
+        raise UserError(f"search space: no such file {str(path)!r}{_nearest_file(path)}")
     document = parse_yaml(read_user_text(path, "search space"), str(path))
     if not isinstance(document, dict):
         raise UserError(

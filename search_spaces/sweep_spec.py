@@ -98,7 +98,9 @@ class Search(Spec):
     def _objectives_known(self) -> Search:
         unknown = [name for name in self.objectives if name not in OBJECTIVES]
         if unknown:
-            raise ValueError(f"unknown objective {unknown[0]!r} (known: {', '.join(OBJECTIVES)})")
+            near = difflib.get_close_matches(unknown[0], OBJECTIVES, n=1)
+            hint = f", did you mean {near[0]!r}?" if near else f" (known: {', '.join(OBJECTIVES)})"
+            raise ValueError(f"unknown objective {unknown[0]!r}{hint}")
         if len(set(self.objectives)) < len(self.objectives):
             raise ValueError(f"objectives must be distinct but got {list(self.objectives)}")
         if self.objectives and not 2 <= len(self.objectives) <= 3:

@@ -43,6 +43,10 @@ class Registry:
         found = {point.name for point in entry_points(group=self.group)}
         return sorted(found | set(self._modules) | set(self._classes))
 
+    def builtin_names(self) -> list[str]:
+        """Names of the parts that come with this package, sorted."""
+        return sorted(self._modules)
+
     def get(self, name: str) -> Any:
         """The class registered as ``name``.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from functools import cache
 from typing import Annotated, Any, TypeVar
 
@@ -16,6 +17,7 @@ from pydantic import (
     ConfigDict,
     SerializeAsAny,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
 
@@ -104,6 +106,10 @@ def _in_words(error: Any, model: type[Spec], place: str) -> str:
     message = message[0].lower() + message[1:] if message[:5] == "Input" else message
     said = error["type"] in ("missing", "value_error")
     value = "" if said else f" but got {shortened(error['input'])}"
+    if error["type"] == "literal_error" and isinstance(error["input"], str):
+        allowed = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+        near = difflib.get_close_matches(error["input"][:100], allowed, n=1)
+        value += f", did you mean {near[0]!r}?" if near else ""
     return f"{path}: {message}{value} ({place})"
 
 
@@ -134,4 +140,6 @@ def part(registry: Registry) -> Any:
         except UserError as error:
             raise ValueError(str(error)) from None
 
-    return Annotated[SerializeAsAny[Spec], BeforeValidator(parse)]
+    # what the schema of a space puts the registered parts in for (search_spaces/json_schema.py)
+    schema = WithJsonSchema({"x-part": registry.kind.replace(" ", "_")})
+    return Annotated[SerializeAsAny[Spec], BeforeValidator(parse), schema]

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NoReturn
 
 from orchestrator.spaces import load_space
 from search_spaces.sweep_spec import SweepSpec
@@ -41,6 +41,8 @@ def submit_space(given: JobOptions) -> dict[str, Any]:
     Raises:
         UserError: the space is wrong, it reads files of this machine, or there is no cluster.
     """
+    if any(word.partition("=")[0] == "--notify" for word in given.options):
+        refuse_notify()
     spec = load_space(given.space, list(given.overrides))
     _check_paths(spec)
     out = given.out or f"~/runs/{spec.name}"
@@ -62,6 +64,18 @@ def submit_space(given: JobOptions) -> dict[str, Any]:
         "folder": out,
         "entrypoint": entrypoint,
     }
+
+
+def refuse_notify() -> NoReturn:
+    """A job's command line is kept by Ray and shown on its dashboard.
+
+    Raises:
+        UserError: always.
+    """
+    raise UserError(
+        "--notify would stand in the job's command line, which everybody on the cluster can read: "
+        "set FATEFRONT_NOTIFY in the environment of the head's `ray start`"
+    )
 
 
 def _entrypoint(out: str, options: tuple[str, ...]) -> str:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.cluster.jobs import JobOptions, job_logs, job_succeeded, submit_space
+from orchestrator.cluster.jobs import (
+    JobOptions,
+    job_logs,
+    job_succeeded,
+    refuse_notify,
+    submit_space,
+)
 from orchestrator.cluster.jobs_view import render_submitted
 from orchestrator.command import option_words
 from orchestrator.console import OK, OURS, stderr, stdout
@@ -20,6 +26,8 @@ def run_as_job(options: RunOptions, address: str) -> tuple[dict[str, Any], int]:
     """Submit; unless quiet, print what the driver says until the job ends. Ctrl-C ends the
     printing alone. Returns the document of ``submit`` and an exit code.
     """
+    if options.notify is not None:
+        refuse_notify()
     document = submit_space(
         JobOptions(
             space=options.space,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.console import Verbs, emit, exit_codes, stdout
+from orchestrator.space_names import complete_space
 
 cluster_app = typer.Typer(cls=Verbs, help="Check a cluster file before paying for it.")
 
@@ -53,7 +54,11 @@ Json = Annotated[
 def submit(
     context: typer.Context,
     space: Annotated[
-        str, typer.Argument(help="A name (quickstart), FILE.py:FUNCTION, or a YAML file.")
+        str,
+        typer.Argument(
+            help="A name (quickstart), FILE.py:FUNCTION, or a YAML file.",
+            autocompletion=complete_space,
+        ),
     ],
     overrides: Annotated[
         list[str] | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import platform
 import uuid
@@ -40,7 +41,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         document = json.loads(read_plain(folder / "manifest.json", MAX_TEXT_BYTES))
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"no sweep in {folder}: it has no manifest.json") from None
+        raise UserError(
+            f"no sweep in {folder}: it has no manifest.json{nearest_sweep(folder)}"
+        ) from None
     except (ValueError, RecursionError):
         raise UserError(f"{folder}/manifest.json is not JSON; it was edited or damaged") from None
     except OSError as error:
@@ -50,6 +53,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if absent:
         raise UserError(f"{folder}/manifest.json lacks {absent[0]!r}; it was edited or damaged")
     return known
+
+
+def nearest_sweep(folder: Path) -> str:
+    """The end of an error's line: the sweep in the same place whose name is nearest, if any is."""
+    beside = [path.parent.name for path in folder.parent.glob("*/manifest.json")]
+    near = difflib.get_close_matches(folder.name, beside, n=1)
+    return f", did you mean {str(folder.parent / near[0])!r}?" if near else ""
 
 
 def read_sweep(folder: Path) -> SweepSpec:

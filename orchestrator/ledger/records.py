@@ -116,15 +116,16 @@ class Ledger:
 
 
 def is_running(folder: Path) -> bool:
-    """Whether a driver holds the folder's lock."""
-    lock = folder / ".lock"
-    if not lock.exists():
+    """Whether a driver holds the folder's lock; nothing is written, and who looks at the same time
+    does not see the other one.
+    """
+    try:
+        with (folder / ".lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
         return False
-    with lock.open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
+    except BlockingIOError:
+        return True
     return False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
 from dataclasses import dataclass, replace
@@ -114,7 +115,8 @@ def parse_gpus(text: str | None) -> float | Literal["auto"] | None:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise UserError(f"--gpus-per-trial must be a number or auto but got {text!r}")
+        hint = ", did you mean 'auto'?" if difflib.get_close_matches(text, ["auto"]) else ""
+        raise UserError(f"--gpus-per-trial must be a number or auto but got {text!r}{hint}")
     return number
 
 

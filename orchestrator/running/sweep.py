@@ -11,7 +11,7 @@ import contextlib
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -107,9 +107,12 @@ def run_sweep(
             manifest = write_manifest(folder, spec, dataset, store, resources.device, tracking_uri)
             if stored is not None:
                 stored.mirror(ledger, manifest)
+                with contextlib.suppress(OSError):  # for who watches from elsewhere
+                    stored.keep("sweep.yaml")
             ledger.append(
                 "started", sweep=spec.name, seeds=list(spec.seeds), sampler=spec.search.sampler,
-                driver=uuid.uuid4().hex[:12],
+                driver=uuid.uuid4().hex[:12], workers=resources.workers,
+                budget={k: v for k, v in asdict(budget).items() if v is not None},
                 **({"command": command} if command else {}),
             )  # fmt: skip
             schedule = Schedule(

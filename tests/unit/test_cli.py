@@ -32,11 +32,17 @@ VERBS = {
     "run": [
         "SPACE", "--out", "--set", "--trials", "--configurations", "--hours", "--workers",
         "--gpus-per-trial", "--store", "--tracking-uri", "--seed", "--address", "--cache-gb",
-        "--retry-failed", "--max-disk", "--stalled-after", "--json",
+        "--retry-failed", "--max-disk", "--stalled-after", "--log-format", "--notify", "--json",
     ],
     "plan": ["SPACE", *SPACE],
     "show": ["SPACE", "--set", "--key"],
     "status": ["WHERE", "--address", "--json"],
+    "doctor": ["SPACE", "--out", "--store", "--tracking-uri", "--json"],
+    "init": [
+        "TABLE", "--images", "--out", "--image", "--label", "--attribute", "--patient", "--json",
+    ],
+    "schema": ["--to"],
+    "watch": ["WHERE", "--log-format", "--json"],
     "export": ["FOLDER", "--to", "--no-test", "--onnx", "--torch-export", "--register", "--json"],
     "report": ["FOLDER", "--to", "--split", "--images", "--json"],
     "evaluate": [
@@ -108,7 +114,7 @@ def test_verbs_and_options_are_these():
         for more, verb in (inner or {"": command}).items():
             found[f"{name} {more}".strip()] = parameters(verb)
     assert found == VERBS
-    assert parameters(root) == ["--version"]
+    assert parameters(root) == ["--version", "--install-completion", "--show-completion"]
     page = (ROOT / "docs/contracts.md").read_text()
     for verb, options in VERBS.items():
         assert f"fatefront {verb}" in page
@@ -176,7 +182,15 @@ def test_help_imports_nothing_heavy():
         (["run", "quickstart", "--store", "foo://x"], ["--store", "foo://x"]),
         (["run", "quickstart", "--tracking-uri", "postgresql://a:b@h/d"], ["holds a password"]),
         (["run", "quickstart", "--address", "ray://x:1"], ["--address", "ray://x:1"]),
+        (["run", "quickstart", "--notify", "https:///x"], ["--notify", "a command"]),
+        (["run", "quickstart", "--notify", " "], ["--notify", "a command"]),
+        (["submit", "quickstart", "--notify", "x"], ["--notify", "FATEFRONT_NOTIFY"]),
+        (["watch", "."], ["no sweep in ."]),
         (["plan", "quickstrat"], ["'quickstrat'", "'quickstart'"]),
+        (["plan", "ham10000:papr"], ["'papr'", "did you mean 'paper'?"]),
+        (["run", "quickstart", "--log-format", "jsno"], ["--log-format", "did you mean 'json'?"]),
+        (["run", "quickstart", "--gpus-per-trial", "atuo"], ["did you mean 'auto'?"]),
+        (["plan", "quickstart", "--set", "search.objectives=[f1,fate_eod]"], ["'fate_eodd'?"]),
         (["plan", "nothere.yaml"], ["no such file", "nothere.yaml"]),
         (["plan", "nothere.py:space"], ["no such file", "nothere.py"]),
         (["plan", "quickstart", "--set", "epochs"], ["--set", "'epochs'"]),
@@ -190,7 +204,7 @@ def test_help_imports_nothing_heavy():
         (["plan", "quickstart", "--set", "prune.ratio=1.2"], ["ratio", "(0, 1)", "1.2"]),
         (["plan", "quickstart", "--set", "prune.criterion=snll"], ["'snll'", "'snnl'"]),
         (["plan", "quickstart", "--set", "backbone=resnet19"], ["'resnet19'", "'resnet18'"]),
-        (["plan", "quickstart", "--set", "search.sampler=gird"], ["search.sampler", "'gird'"]),
+        (["plan", "quickstart", "--set", "search.sampler=gird"], ["did you mean 'grid'?"]),
         (["plan", "quickstart", "--set", "data.num_images=-3"], ["num_images", "-3"]),
         (["data", "inspect", "quickstart", "--set", "data.attribute=hair"], ["attribute", "hair"]),
         (["data", "inspect", "{name: syntetic}"], ["'syntetic'", "'synthetic'"]),
@@ -231,6 +245,16 @@ def test_mistakes_are_one_line(arguments, parts, tmp_path, monkeypatch):
     if arguments[0] != "show":
         assert mistake(*arguments, "--json") == line
     assert not (tmp_path / "runs").exists()
+
+
+def test_files_and_folders_with_a_near_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("name: mine\n")
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "manifest.json").write_text("{}")
+    assert "did you mean 'mine.yaml'?" in mistake("plan", "mien.yaml")
+    assert "did you mean 'first'?" in mistake("status", "frist")
+    assert "did you mean 'first'?" in mistake("watch", "frist")
 
 
 @pytest.mark.parametrize(

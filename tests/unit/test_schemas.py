@@ -39,9 +39,12 @@ REGISTRY = Registry().with_resources(
 VERBS = (
     "run", "plan", "status", "export", "evaluate", "trial", "predict", "merge", "data_prepare",
     "data_inspect", "data_duplicates", "data_fetch", "data_synthesize", "tables", "audit",
-    "report", "cluster_check", "submit", "stop", "jobs", "job_status",
+    "report", "cluster_check", "submit", "stop", "jobs", "job_status", "watch", "init",
+    "doctor",
 )  # fmt: skip
-OTHERS = ("error", "event", "record", "manifest", "node", "front", "model")
+OTHERS = (
+    "error", "event", "record", "manifest", "node", "front", "model", "log", "notification",
+)  # fmt: skip
 
 
 def check(name: str, document: object) -> None:
@@ -85,7 +88,9 @@ def test_schemas_are_valid_and_say_who_they_are(name):
     assert schema["title"]
 
 
-@pytest.mark.parametrize("name", [*VERBS, "error", "manifest", "node", "front", "model"])
+@pytest.mark.parametrize(
+    "name", [*VERBS, "error", "manifest", "node", "front", "model", "notification"]
+)
 def test_a_key_more_or_less_is_refused(name):
     """So that validating a document shows that the schema knows all its keys."""
     schema = SCHEMAS[name]
@@ -186,6 +191,7 @@ def schedule_record(ledger: Ledger, key: str) -> dict:
 def test_verbs_about_a_sweep(sweep, tmp_path):
     status = answer("status", sweep)
     check("status", status)
+    check("watch", answer("watch", sweep))
     assert status["num_done"] == len(lines_of(sweep / "records.jsonl"))
     exported = answer("export", sweep, "--to", tmp_path / "out", "--no-test")
     check("export", exported)
@@ -257,10 +263,11 @@ def test_data_verbs(tmp_path, monkeypatch):
     check("data_duplicates", found)
     check("data_fetch", answer("data", "fetch", "pad_ufes_20"))
     written = answer(
-        "data", "synthesize", tmp_path / "s", "--set", "num_images=5", "--set", "image_size=16"
+        "data", "synthesize", tmp_path / "s", "--set", "num_images=24", "--set", "image_size=16"
     )
     check("data_synthesize", written)
-    assert len(pd.read_csv(written["table"])) == 5
+    assert len(pd.read_csv(written["table"])) == 24
+    check("init", answer("init", written["table"], "--out", tmp_path / "mine.yaml"))
 
 
 @pytest.mark.parametrize("reference", [False, True])

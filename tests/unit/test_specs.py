@@ -64,7 +64,8 @@ def test_specs_are_frozen_and_equal_by_value() -> None:
         ({"epochs": -1}, "epochs: input should be greater than or equal to 0 but got -1 (here)"),
         (
             {"schedule": "stpe"},
-            "schedule: input should be 'constant', 'step' or 'cosine' but got 'stpe' (here)",
+            "schedule: input should be 'constant', 'step' or 'cosine' but got 'stpe', "
+            "did you mean 'step'? (here)",
         ),
         (
             {"epochs": "many", "gamma": 2},

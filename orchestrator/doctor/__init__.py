@@ -1,0 +1,1 @@
+"""``fatefront doctor``: whether this machine can run sweeps, and what to do where it cannot."""

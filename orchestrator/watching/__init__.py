@@ -1,0 +1,1 @@
+"""A sweep while it runs: what its ledger says, shown in a line, here or in another terminal."""

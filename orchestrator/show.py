@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def show_yaml(space: str, overrides: Sequence[str], key: str | None) -> str:
         UserError: no such space, folder or key.
     """
     folder = Path(space)
-    if not (folder / "manifest.json").exists():
+    if not os.path.isfile(folder / "manifest.json"):  # False also where it may not be looked at
         if key is not None:
             raise UserError(f"--key needs the folder of a sweep but got {space!r}")
         return load_space(space, overrides).to_yaml()

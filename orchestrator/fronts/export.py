@@ -120,13 +120,14 @@ def export_sweep(
         "headline": headline(front),
         "hypervolume": front.hypervolume,
         "members": json.loads((to / "front.json").read_text())["members"],
-        "models": models,
+        "models": [model | {"graphs": []} for model in models],
         "missing_models": missing,
         "test": {
             "opened": opened is not None,
             "num_keys": opened.num_keys if opened else 0,
             "num_newly_opened": opened.num_new if opened else 0,
         },
+        "registered": [],
         "notes": notes,
     }
 

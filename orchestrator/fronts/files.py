@@ -117,8 +117,9 @@ def all_notes(front: Front, judgement: Judgement | None) -> list[str]:
 
 
 def _optimism(judgement: Judgement) -> list[str]:
-    found = [f"{metric_name(name)} {value:+.3f}" for name, value in judgement.optimism.items()]
-    if not found:
+    luck = judgement.optimism
+    found = [f"{metric_name(name)} {value:+.3f}" for name, value in luck.items()]
+    if not any(value >= 0.0005 for value in luck.values()):
         return []
     return [
         "the best of several noisy figures is expected to lie above its own truth, by its luck "

@@ -38,9 +38,6 @@ def publish(folder: Path, to: Path, options: ExportOptions) -> dict[str, Any]:
 
         check_formats(options.graphs)
     document = export_sweep(folder, to, open_test=options.open_test)
-    for model in document["models"]:
-        model["graphs"] = []
-    document["registered"] = []
     if options.graphs:
         for model, graphs in zip(
             document["models"], write_graphs(document["models"], options.graphs), strict=True

@@ -188,7 +188,7 @@ CASES = [
     Case(
         "predictions: an image twice",
         (*EVALUATE, "{}/p.csv", "--image", "image"),
-        ("p.csv", "twice"),
+        ("p.csv", "once", "rows 1 and 2"),
         text("p.csv", whole([f"{r},same" for r in ROWS], HEADER + ",image")),
     ),
     _option("replicates 1", ("replicates", "1000000", "1"), "--replicates", "1"),

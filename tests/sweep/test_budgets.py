@@ -35,7 +35,7 @@ def computed(folder):
         ("tpe", [], "sampler tpe needs a budget: --trials, --configurations or --hours"),
         ("tpe", ["--trials", "2"], "--trials 2 is too few: the first configuration needs"),
         ("grid", ["--trials", "2"], "--trials 2 is too few: the first configuration needs 3"),
-        ("grid", ["--workers", "0"], "--workers must be at least 1 but got 0"),
+        ("grid", ["--workers", "0"], "--workers must be at least 1 and at most 1024 but got 0"),
         ("grid", ["--set", "sedes=[1]"], "unknown field 'sedes', did you mean 'seeds'?"),
     ],
 )

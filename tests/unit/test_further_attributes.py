@@ -161,7 +161,7 @@ def test_mistakes(tmp_path: Path) -> None:
         ({"further_attributes": ["tone", "tone"]}, "each attribute may be given once"),
         ({"attribute": "tone", "thresholds": {"tonne": 4}}, "'tonne' is no attribute, did you"),
         ({"attribute": "tone+sex", "threshold": 4}, "divides a single attribute"),
-        ({"attribute": "sex", "thresholds": {"sex": 4}}, "'sex' is not numeric"),
+        ({"attribute": "sex", "thresholds": {"sex": 4}}, "'sex' must hold finite numbers"),
     ):
         with pytest.raises(UserError, match=message):
             TableFile.table(table_config(tmp_path, **fields))

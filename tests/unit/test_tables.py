@@ -295,8 +295,8 @@ class Drawn(FakeSweep):
     def sweep(self, name="synthetic", attribute="tone", backbone="resnet18", **changes):
         spec = fake_spec(**({"seeds": (0, 1, 2), "iterations": 1} | changes))
         manifest = {
-            "sweep": "fake", "mode": "corrected", "backbone": {"name": backbone},
-            "store": self.store.uri,
+            "sweep": "fake", "sweep_id": "0" * 16, "mode": "corrected",
+            "backbone": {"name": backbone}, "store": self.store.uri,
             "data": {
                 "name": name, "attribute": attribute, "groups": list(self.groups),
                 "classes": list(self.classes), "group_digest": "a" * 64, "fingerprint": "f" * 64,

@@ -82,7 +82,7 @@ def run_here(case: Case, folder: Path) -> tuple[int, str, str]:
     """The command in this process; returns exit code, stdout and stderr."""
     from orchestrator.cli import app
 
-    if case.unprivileged:  # nobody may not read root's Python: what verbs import late is there then
+    if case.unprivileged:  # nobody may not read the Python of root, and verbs import late
         for name in LATE:
             importlib.import_module(name)
     with as_nobody(case.unprivileged):

@@ -71,7 +71,7 @@ def test_what_a_page_must_not_have_is_named(tmp_path: Path, body: str, said: str
 
 
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
-    for name in ("docs", "orchestrator", "trainables", "search_spaces", "clusters"):
+    for name in ("docs", "orchestrator", "trainables", "search_spaces", "clusters", "examples"):
         shutil.copytree(ROOT / name, tmp_path / name)
     for name in ("mkdocs.yml", "cluster.yaml"):
         shutil.copy(ROOT / name, tmp_path / name)

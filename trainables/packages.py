@@ -6,11 +6,25 @@ imported before one of its parts is asked for.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from trainables.errors import UserError, first_line
+
+
+@dataclass(frozen=True)
+class Brought:
+    """A part that a package brings.
+
+    Attributes:
+        point: where it is.
+        release: name and version of the package.
+    """
+
+    point: EntryPoint
+    release: str
 
 
 def names(group: str) -> list[str]:
@@ -19,8 +33,8 @@ def names(group: str) -> list[str]:
 
 
 @cache
-def entry(kind: str, group: str, name: str) -> EntryPoint | None:
-    """The entry point that brings a part; None if no installed package has it.
+def entry(kind: str, group: str, name: str) -> Brought | None:
+    """Who brings a part; None if no installed package does. Read once in a process.
 
     Raises:
         UserError: two packages bring a part of this name.
@@ -31,7 +45,7 @@ def entry(kind: str, group: str, name: str) -> EntryPoint | None:
             f"{kind} {name!r} is brought by two packages, {' and '.join(sorted(points))}: "
             "uninstall one of them"
         )
-    return next(iter(points.values()), None)
+    return next((Brought(point, package) for package, point in points.items()), None)
 
 
 def release(point: EntryPoint) -> str:
@@ -40,14 +54,15 @@ def release(point: EntryPoint) -> str:
     return f"{point.dist.name} {point.dist.version}"
 
 
-def load(kind: str, point: EntryPoint) -> Any:
-    """Import the part of an entry point.
+def load(kind: str, brought: Brought) -> Any:
+    """Import a part that a package brings.
 
     Raises:
         UserError: it cannot be imported, or is not what it is said to be; the message names the
             package.
     """
-    place = f"package {release(point)}, entry point {point.name} = {point.value}"
+    point = brought.point
+    place = f"package {brought.release}, entry point {point.name} = {point.value}"
     try:
         part = point.load()
     except Exception as error:  # whatever somebody else's module does when it is imported

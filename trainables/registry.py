@@ -53,8 +53,8 @@ class Registry:
         if name not in self._classes:
             if name in self._modules:
                 importlib.import_module(self._modules[name])
-            elif (point := packages.entry(self.kind, self.group, name)) is not None:
-                self._classes[name] = packages.load(self.kind, point)
+            elif (brought := packages.entry(self.kind, self.group, name)) is not None:
+                self._classes[name] = packages.load(self.kind, brought)
         if name not in self._classes:
             near = difflib.get_close_matches(name, self.names(), n=1)
             hint = (
@@ -75,11 +75,11 @@ class Registry:
         """
         if name in self._modules:
             return None
-        cls, point = self.get(name), packages.entry(self.kind, self.group, name)
-        own = cls.__module__.partition(".")[0]
-        if point is None or point.module.partition(".")[0] != own:
+        own = self.get(name).__module__.partition(".")[0]
+        brought = packages.entry(self.kind, self.group, name)
+        if brought is None or brought.point.module.partition(".")[0] != own:
             return None
-        return packages.release(point)
+        return brought.release
 
 
 datasets = Registry(

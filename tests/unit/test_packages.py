@@ -82,6 +82,7 @@ def test_the_release_is_in_the_keys(install: Install, monkeypatch: pytest.Monkey
     first, blind = key_of("keyed"), key_of("random")
     for release in ("their_keyed 1.0.1", "somebody_else 1.0"):
         monkeypatch.setattr(packages, "release", lambda point, release=release: release)
+        packages.entry.cache_clear()
         assert criteria.package("keyed") == release
         assert key_of("keyed") != first
         assert key_of("random") == blind
@@ -117,6 +118,14 @@ def test_a_broken_package_does_not_disturb_who_does_not_ask_for_it(install: Inst
     assert criteria.get("snnl").name == "snnl"
     with pytest.raises(UserError, match="did you mean 'ruin'"):
         criteria.get("ruinn")
+
+
+def test_a_file_of_the_user_s_own_is_not_taken_for_a_package(install: Install) -> None:
+    install("their_namesake", {"namesake": "their_namesake:Part"}, PART.format(name="namesake"))
+    mine = type("Mine", (), {"__module__": "their_notebook"})
+    criteria.register("namesake")(mine)
+    assert criteria.get("namesake") is mine
+    assert criteria.package("namesake") is None
 
 
 def test_two_packages_with_one_name_are_refused(install: Install) -> None:

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow test-browser test-remote test-cluster test-hostile test-faults test-kills fuzz lint install install-locked lock audit wheel
+.PHONY: demo test test-slow test-browser test-remote test-cluster test-hostile test-faults test-kills fuzz lint install install-locked lock audit wheel docs
 
 install: $(VENV)/.installed
 
@@ -87,6 +87,11 @@ audit: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# the documentation site: build/site/index.html; warnings are errors
+docs: install
+	$(BIN)/pip install -q -c constraints.txt -e ".[docs]"
+	$(BIN)/python documentation/build_site.py
 
 # what cluster.yaml copies to the nodes: dist/ with one wheel and the exact versions
 wheel: install

@@ -10,9 +10,9 @@ itself by the decorator when it is imported.
 import difflib
 import importlib
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
+from trainables import packages
 from trainables.errors import UserError, shortened
 
 T = TypeVar("T", bound=type)
@@ -40,8 +40,8 @@ class Registry:
 
     def names(self) -> list[str]:
         """All known names, entry points included, sorted."""
-        found = {point.name for point in entry_points(group=self.group)}
-        return sorted(found | set(self._modules) | set(self._classes))
+        found = packages.names(self.group)
+        return sorted({*found, *self._modules, *self._classes})
 
     def builtin_names(self) -> list[str]:
         """Names of the parts that come with this package, sorted."""
@@ -51,16 +51,16 @@ class Registry:
         """The class registered as ``name``.
 
         Raises:
-            UserError: no such part; the message names the nearest known one.
+            UserError: no such part, and the message names the nearest known one; or a package
+                that brings it is broken, and the message names the package.
         """
         if not isinstance(name, str):
             raise UserError(f"the name of a {self.kind} is text but got {shortened(name)}")
         if name not in self._classes:
             if name in self._modules:
                 importlib.import_module(self._modules[name])
-            else:
-                for point in entry_points(group=self.group, name=name):
-                    self._classes[name] = point.load()
+            elif (brought := packages.entry(self.kind, self.group, name)) is not None:
+                self._classes[name] = packages.load(self.kind, brought)
         if name not in self._classes:
             near = difflib.get_close_matches(name, self.names(), n=1)
             hint = (
@@ -68,6 +68,24 @@ class Registry:
             )
             raise UserError(f"unknown {self.kind} {shortened(name)}{hint}")
         return self._classes[name]
+
+    def package(self, name: str) -> str | None:
+        """Name and version of the other package that brings this part; None for a built-in and
+        for one that a file of the user's own registered.
+
+        Part of the keys of nodes: two packages may use one name, and what a release changes is
+        not known here.
+
+        Raises:
+            UserError: as ``get``.
+        """
+        if name in self._modules:
+            return None
+        own = self.get(name).__module__.partition(".")[0]
+        brought = packages.entry(self.kind, self.group, name)
+        if brought is None or brought.point.module.partition(".")[0] != own:
+            return None
+        return brought.release
 
 
 datasets = Registry(

@@ -257,20 +257,25 @@ def digest(document: Any) -> str:
 
 
 def step_document(trial: Trial) -> dict[str, Any]:
-    """The part of a key that is this step's own: canonical spec and code versions (``trial`` is
-    resolved).
+    """The part of a key that is this step's own: canonical spec, code versions, and the releases
+    of other packages whose parts it uses (``trial`` is resolved).
     """
     baseline = baselines.get(trial.baseline.name)
+    packages = {"baseline": baselines.package(trial.baseline.name)}
     document: dict[str, Any] = {"kind": trial.kind, "compute": canonical(trial.compute)}
     versions = {"step": STEP_VERSIONS[trial.kind], "baseline": baseline.VERSION}
     if trial.prune is None:
         document["backbone"] = canonical(trial.backbone)
         document["baseline"] = canonical(trial.baseline)
         versions["backbone"] = backbones.get(trial.backbone.name).VERSION
+        packages["backbone"] = backbones.package(trial.backbone.name)
     else:
         document["prune"] = canonical(trial.prune)
         document["n"] = trial.n
         versions["criterion"] = criteria.get(trial.prune.criterion.name).VERSION
+        packages["criterion"] = criteria.package(trial.prune.criterion.name)
+    if others := {part: release for part, release in packages.items() if release is not None}:
+        document["packages"] = others
     return document | {"versions": versions}
 
 

@@ -2,14 +2,17 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from orchestrator import card
 from orchestrator.spaces import load_space
 from trainables.conformance.criteria import CHECKS
 from trainables.data.load import load_dataset
 from trainables.data.synthetic import Synthetic, write
-from trainables.registry import criteria
+from trainables.metrics.fate import Tag
+from trainables.registry import baselines, criteria
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -54,3 +57,32 @@ def test_links_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text()
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
         assert ((ROOT / page).parent / target).exists(), target
+
+
+def words(text: str) -> str:
+    return " ".join(text.replace("*", " ").split())
+
+
+def test_the_methods_page_has_every_built_in_baseline_and_criterion() -> None:
+    page = (ROOT / "docs/methods.md").read_text("utf-8")
+    before, _, after = page.partition("\n## Baselines\n")
+    for registry, text in ((criteria, before), (baselines, after)):
+        for name in registry._modules:
+            assert f"\n| `{name}` |" in text, f"{registry.kind} {name}"
+
+
+def test_the_model_card_template_says_what_written_cards_say() -> None:
+    page = words((ROOT / "docs/model_card_template.md").read_text("utf-8"))
+    for sentence in (*card.USE, card.FAIRNESS):
+        assert words(sentence) in page
+    source = (ROOT / "orchestrator/card.py").read_text("utf-8")
+    headings = re.findall(r'"(## [^"]+)"', source)
+    assert len(headings) == 3
+    assert all(heading in page for heading in headings)
+
+
+def test_the_words_for_attributes_are_those_of_cards() -> None:
+    page = (ROOT / "docs/fairness_words.md").read_text("utf-8")
+    assert card.attribute_name("sex") in page
+    for tag in get_args(Tag):
+        assert f"\n| {tag} |" in page

@@ -86,6 +86,7 @@ def test_bad_input_to_a_process(case: Case, folder: Path) -> None:
     assert listing(folder) == before, "something was written"
 
 
+@pytest.mark.slow
 def test_three_bad_inputs_to_a_process(folder: Path) -> None:
     """A space, a table and an option; `make test-hostile` does the same with one in 23."""
     wanted = ("yaml: anchor bomb", "table: path climbs out", "command: as JSON")

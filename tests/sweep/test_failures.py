@@ -116,6 +116,7 @@ def test_a_killed_worker_is_one_retry(failed):
     assert_each_node_once(folder)
 
 
+@pytest.mark.slow
 def test_retry_failed_and_too_many_failures(cli, here, failed, spaces):
     """The failed run again and fail again, a second failing arm besides: the sweep stops, exit 1;
     without `--retry-failed` what failed is left alone.

@@ -17,6 +17,8 @@ from sweep_runs import REPOSITORY, write_space
 
 from orchestrator.ledger.records import read_events
 
+pytestmark = pytest.mark.slow
+
 SECRET = "T0-secret"
 NUM_TRIALS = 3
 LINE = re.compile(rb"\r\x1b\[2Ktiny  (\d) of 3 done  \d running  0 cached  0 failed  ")

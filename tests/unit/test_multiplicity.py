@@ -65,6 +65,7 @@ def test_the_same_contrast_many_times_costs_little() -> None:
     assert half(many.simultaneous) / half(once.plain) < 1 + 0.35 * (bonferroni - 1)
 
 
+@pytest.mark.slow
 def test_independent_contrasts_cost_what_sidak_says() -> None:
     rng = np.random.default_rng(0)
     value_AS = np.zeros((11, 500))

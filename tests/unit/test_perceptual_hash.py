@@ -151,6 +151,7 @@ def test_plain_images_are_all_alike_and_few_images_are_no_group() -> None:
     assert near_duplicate_groups(plain[:0]) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not (SHARED / "HAM10000_images_part_1.tar").exists(),
     reason="the HAM10000 files are not beside the repository (../shared/data)",

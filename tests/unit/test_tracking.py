@@ -427,7 +427,8 @@ def run_killer(folder: Path, uri: str, final: bool, step: int) -> int:
     return int(done.stdout)
 
 
-@pytest.mark.parametrize("step", [7, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [7, 4])
 def test_sigkill_at_every_few_writes_leaves_one_run_a_node(tmp_path, step):
     made = Folder(tmp_path)
     made.done("vanilla", 0, 0.5, 0.2, "baseline")

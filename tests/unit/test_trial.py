@@ -279,7 +279,7 @@ def test_weights_that_are_lost_are_made_again_when_a_child_needs_them(
     ]
 
 
-@pytest.mark.parametrize("surgery", ["cut", "weight_mask"])
+@pytest.mark.parametrize("surgery", [pytest.param("cut", marks=pytest.mark.slow), "weight_mask"])
 def test_a_chain_of_dropped_models_is_made_again_to_the_bit(
     surgery: str, dataset: Dataset, tmp_path: Path
 ) -> None:

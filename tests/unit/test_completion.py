@@ -51,8 +51,9 @@ def script(tmp_path_factory):
     )
     program.chmod(0o755)
     shown = subprocess.run(
-        [program, "--show-completion", "bash"], capture_output=True, text=True, check=True
-    )
+        [program, "--show-completion", "bash"], capture_output=True, text=True, check=True,
+        env=os.environ | {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},  # none above `make`
+    )  # fmt: skip
     (place / "completion.sh").write_text(shown.stdout)
     return place
 

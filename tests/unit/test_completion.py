@@ -52,7 +52,7 @@ def script(tmp_path_factory):
     program.chmod(0o755)
     shown = subprocess.run(
         [program, "--show-completion", "bash"], capture_output=True, text=True, check=True,
-        env=os.environ | {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},  # none above `make`
+        env=os.environ | {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},  # no shell
     )  # fmt: skip
     (place / "completion.sh").write_text(shown.stdout)
     return place

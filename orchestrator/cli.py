@@ -85,7 +85,8 @@ def run(
         str | None,
         typer.Option(
             metavar="FLOAT|auto",
-            help="0, a share below 1, 1, or `auto`: measure once how many share a GPU.",
+            help="0, a share below 1, 1, a number of GPUs that train each trial together, or "
+            "`auto`: measure once how many trials share a GPU.",
         ),
     ] = None,
     store: Annotated[

@@ -33,7 +33,7 @@ def plan_space(spec: SweepSpec, device: str | None = None) -> dict[str, Any]:
     """
     from orchestrator.running.resources import Resources
 
-    resources = Resources().resolved(spec.compute.threads)
+    resources = Resources().resolved(spec.compute)
     device = device or resources.device
     if not is_finite([spec.baseline, spec.prune]):
         raise UserError(

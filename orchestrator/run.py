@@ -23,7 +23,7 @@ from orchestrator.fronts.judged import judge_front
 from orchestrator.ledger.records import load_records
 from orchestrator.plan import duration
 from orchestrator.running.places import check_places
-from orchestrator.running.resources import STALLED_AFTER, Resources
+from orchestrator.running.resources import STALLED_AFTER, Resources, check_gpus_per_trial
 from orchestrator.running.sweep import run_sweep
 from orchestrator.search.schedule import Budget
 from orchestrator.spaces import load_space
@@ -77,13 +77,16 @@ def run_space(options: RunOptions) -> dict[str, Any]:
     overrides = list(options.overrides)
     if options.seed is not None:
         overrides.append(f"search.seed={options.seed}")
+    gpus = options.gpus_per_trial
+    if not isinstance(gpus, str) and gpus is not None and gpus > 1:
+        check_gpus_per_trial(gpus, int(gpus))
+        overrides.append(f"compute.world_size={int(gpus)}")
     spec = load_space(options.space, overrides)
     folder = options.out or Path("runs") / spec.name
     search = spec.search
     budget = _budget(options, search)
     tracking_uri = options.tracking_uri or f"sqlite:///{(folder / 'mlflow.db').absolute()}"
     store_uri = options.store or str((folder / "store").absolute())
-    gpus = options.gpus_per_trial
     resources = Resources(
         options.workers, None if isinstance(gpus, str) else gpus, options.address,
         options.cache_gb, packs=gpus == "auto", stalled_after=_stalled_after(options),
@@ -137,7 +140,7 @@ def _run(
             "note: RAY_ADDRESS names a Ray cluster, but this run is on this machine alone; "
             "--address auto uses the cluster"
         )
-    resources.resolved(spec.compute.threads)
+    resources.resolved(spec.compute)
     dataset = load_with_bar(spec.data, options.quiet or options.log_format == "json")
     for warning in dataset.warnings:
         show.say(f"warning: {warning}")

@@ -17,6 +17,7 @@ from trainables.plain_file import read_user_text
 from trainables.pruning.base import ScoringError
 from trainables.specs import validate
 from trainables.store import Store, StoreError
+from trainables.together import run_together
 from trainables.training import TrainingError
 from trainables.trial import identity, run_trial
 from trainables.trial_spec import Trial, configuration_label, node_key
@@ -49,7 +50,10 @@ def run_single(spec: Path, store: Path, device: str, quiet: bool = False) -> dic
         raise UserError(f"--store {store}: {error.strerror}") from None
     dataset = load_with_bar(data, quiet)
     try:
-        node = run_trial(trial, dataset, nodes, device=device)
+        if trial.compute.world_size > 1:
+            node = run_together(trial, data, nodes.uri, device)
+        else:
+            node = run_trial(trial, dataset, nodes, device=device)
     except (TrainingError, ScoringError, StoreError) as error:
         raise UserError(f"trial failed: {error}") from None
     key = node_key(trial, identity(dataset))

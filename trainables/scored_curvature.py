@@ -55,8 +55,9 @@ def curvature_of(
                     yield image_NCHW, label_N, stratum_N[part], group_N[part]
 
             known[asked], _ = group_curvature(
-                forward, dict(parameters), batches(), num, kind=kind, generator=generator
-            )
+                forward, dict(parameters), batches(), num, kind=kind, generator=generator,
+                replicas=trainer.replicas,
+            )  # fmt: skip
         return known[asked]
 
     return curvature

@@ -70,7 +70,8 @@ def score_criteria(
         waiting = [job for job in waiting if not job.reads_like(shared[0])]
         with torch.no_grad():
             scoring.feed(shared)
-    return [job.scores() for job in jobs]
+    # of several processes, each of which rounds its own way, all go by the first one's
+    return trainer.replicas.same([job.scores() for job in jobs])
 
 
 def scoring_rows(
@@ -191,8 +192,11 @@ class _Scoring:
             for layer, site, criterion in job.places()
         ]
         modules = {name: self.model.net.get_submodule(name) for _, name, _ in places}
+        # a criterion whose sums cannot be put together reads every batch in every process
+        replicas, apart = self.trainer.replicas, all(c.state() is not None for *_, c in places)
+        own = slice(replicas.rank, None, replicas.size) if apart else slice(None)
         with Sites(modules) as sites:
-            for batch in jobs[0].order:
+            for batch in jobs[0].order[own]:
                 rows = self.train_rows[batch]
                 on_device = rows.to(data.device)
                 label_N, group_N = data.label_N[on_device], data.group_N[on_device]
@@ -207,10 +211,20 @@ class _Scoring:
                 for layer, name, criterion in places:
                     feature_NCHW = sites.output[name].float()
                     self._note_one_pixel(layer, feature_NCHW, criterion)
-                    own = gradient[name].float() if criterion.needs_gradients else None
+                    grad = gradient[name].float() if criterion.needs_gradients else None
                     criterion.update(
-                        ScoringBatch(feature_NCHW, own, label_N, group_N, further=further)
+                        ScoringBatch(feature_NCHW, grad, label_N, group_N, further=further)
                     )
+        if apart and replicas.size > 1:
+            self._put_together([criterion for *_, criterion in places])
+
+    def _put_together(self, criteria: list[Criterion]) -> None:
+        """Each takes in what the other processes' were fed."""
+        replicas = self.trainer.replicas
+        for rank, states in enumerate(replicas.each([each.state() for each in criteria])):
+            if rank != replicas.rank:
+                for criterion, state in zip(criteria, states, strict=True):
+                    criterion.merge(state)
 
     def _outputs(self, image_NCHW: Tensor, group_N: Tensor) -> Tensor:
         with self.trainer.autocast():

@@ -20,6 +20,7 @@ from trainables.data.augment import apply_eval, apply_train, draw, normalisation
 from trainables.data.base import TRAIN, VALIDATION
 from trainables.data.device import DeviceData
 from trainables.models.classifier import Classifier
+from trainables.replicas import Replicas
 from trainables.sampling import class_grouped
 from trainables.streams import stream, stream_seed
 from trainables.trial_spec import Compute, Recipe
@@ -45,6 +46,7 @@ class Trainer:
     seed: int
     iteration: int
     notes: list[str] = field(default_factory=list)
+    replicas: Replicas = field(default_factory=Replicas)
 
     def note(self, text: str) -> None:
         """Remember, once, what a user should know of this trial; it goes into its record."""
@@ -66,13 +68,16 @@ class Trainer:
         """
         optimizer = baseline.optimizer(model, recipe)
         model.masks = {name: m.to(self.data.device) for name, m in model.masks.items()}
+        self._begin_together(model, baseline, recipe)
         best, best_loss, waited = None, math.inf, 0
         curves: list[dict[str, float]] = []
         for epoch in range(recipe.epochs):
             rate = _learning_rate(recipe, epoch)
             for settings in optimizer.param_groups:
                 settings["lr"] = rate
-            logs = self._epoch(model, baseline, recipe, optimizer, epoch)
+            with self.replicas.averaging(optimizer):
+                logs = self._epoch(model, baseline, recipe, optimizer, epoch)
+            self._end_epoch_together(model)
             logs |= {"learning_rate": rate} | self._validate(model, baseline, recipe, epoch)
             curves.append(logs)
             if report:
@@ -91,6 +96,28 @@ class Trainer:
             self.note(text)
         return curves
 
+    def _begin_together(self, model: Classifier, baseline: Baseline, recipe: Recipe) -> None:
+        """Several processes begin with the same weights, and with batches they can share."""
+        size = self.replicas.size
+        if size == 1:
+            return
+        smallest = min(map(len, self.batches(recipe, 0)))
+        if smallest < 2 * size:
+            raise TrainingError(
+                f"a batch of {smallest} images is too small for {size} processes: each needs two"
+            )
+        self.replicas.agree([*model.state_dict().values(), *model.masks.values()])
+        if baseline.couples_images:
+            self.note(
+                f"{baseline.config.name} reads a batch as a whole: each of the {size} processes "
+                "read its own part as one"
+            )
+
+    def _end_epoch_together(self, model: Classifier) -> None:
+        """Running statistics of all processes; what no optimiser trains is the first one's."""
+        self.replicas.average(list(model.buffers()))
+        self.replicas.agree([p.detach() for p in model.parameters()])
+
     def _epoch(
         self,
         model: Classifier,
@@ -101,7 +128,8 @@ class Trainer:
     ) -> dict[str, float]:
         model.train()
         # dropout draws from the device's global generator
-        torch.manual_seed(stream_seed(self.seed, "dropout", self.iteration, epoch))
+        seed = stream_seed(self.seed, "dropout", self.iteration, epoch)
+        torch.manual_seed(seed + self.replicas.rank)  # parts of a batch drop different units
         sums: dict[str, Tensor] = {}
         steps = 0
         for batch in self.training_batches(recipe, epoch):
@@ -110,7 +138,9 @@ class Trainer:
             model.apply_masks()
             for name, value in logs.items():
                 sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value
-        means = {f"train_{name}": float(total) / steps for name, total in sums.items()}
+        means = self.replicas.means(
+            {f"train_{name}": float(total) / steps for name, total in sums.items()}
+        )
         bad = [name for name, value in means.items() if not math.isfinite(value)]
         if bad:
             raise TrainingError(
@@ -119,7 +149,9 @@ class Trainer:
         return means
 
     def training_batches(self, recipe: Recipe, epoch: int) -> Iterator[Batch]:
-        """The augmented batches of one epoch, on the device."""
+        """The augmented batches of one epoch (of several processes: this one's parts), on the
+        device.
+        """
         mean, std = normalisation(recipe.normalise)
         batches = self.batches(recipe, epoch)
         draws = draw(
@@ -128,16 +160,19 @@ class Trainer:
             stream(self.seed, "augment", self.iteration, epoch),
         )
         start = 0
-        for number, rows in enumerate(batches):
+        for number, whole in enumerate(batches):
+            part = self.replicas.part(len(whole))
+            rows = whole[part]
+            self.replicas.share = len(rows) / len(whole)
             image_NCHW = apply_train(
                 recipe.augment,
                 self.data.images(rows),
-                draws[start : start + len(rows)],
+                draws[start + part.start : start + part.stop],
                 image_size=self.data.dataset.image_size,
                 mean=mean,
                 std=std,
             )
-            start += len(rows)
+            start += len(whole)
             on_device = rows.to(self.data.device)
             yield Batch(
                 image_NCHW=_layout(image_NCHW),
@@ -205,13 +240,14 @@ class Trainer:
         """float32 logits (N, K) of the rows on the device, in eval mode."""
         model.eval()
         parts = [torch.zeros((0, baseline.task.num_classes), device=self.data.device)]
-        for index in torch.from_numpy(rows).split(EVAL_BATCH):
+        own = torch.from_numpy(rows)[self.replicas.part(len(rows))]
+        for index in own.split(EVAL_BATCH):
             image_NCHW = self.eval_images(recipe, index)
             group_N = self.data.group_N[index.to(self.data.device)]
             with self.autocast():
                 part = baseline.logits(model, image_NCHW, group_N)
             parts.append(part.float())
-        return torch.cat(parts)
+        return self.replicas.gather(torch.cat(parts), len(rows))
 
     def eval_images(self, recipe: Recipe, rows: Tensor) -> Tensor:
         """Normalised images (N, 3, S, S) without augmentation."""

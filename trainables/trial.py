@@ -41,6 +41,7 @@ from trainables.pruning.base import ScoringError
 from trainables.pruning.remove import choose, remove
 from trainables.pruning.surgery import ChannelPlan, removed_between
 from trainables.registry import backbones, criteria
+from trainables.replicas import ALONE, Replicas
 from trainables.scoring import score_criteria
 from trainables.store import Store
 from trainables.streams import stream
@@ -62,21 +63,29 @@ def run_trial(
     *,
     device: str = "cpu",
     report: Report | None = None,
+    replicas: Replicas = ALONE,
 ) -> dict[str, Any]:
     """Compute (or find) the node of a resolved trial and return its document.
 
-    Missing parents are computed first, so that a single trial can be run by itself.
+    Missing parents are computed first, so that a single trial can be run by itself. Where several
+    processes compute it together, all call this with the same arguments but ``replicas`` and
+    ``device``.
 
     Raises:
+        ValueError: not as many processes as the trial says.
         TrainingError, ScoringError: this trial cannot be computed; it would fail again.
         StoreError: a parent's weights are damaged.
         UserError: the baseline cannot be used with this data set.
     """
+    if replicas.size != trial.compute.world_size:
+        raise ValueError(
+            f"{replicas.size} processes for a trial of world_size {trial.compute.world_size}"
+        )
     key = node_key(trial, identity(dataset))
-    node = store.node(key)
+    node = replicas.same(store.node(key))
     if node is not None:
         return node
-    step = _prepare(trial, dataset, store, device, report)
+    step = _prepare(trial, dataset, store, device, report, replicas)
     made = step.make()
     recipe = trial.prune.finetune if trial.prune else trial.baseline.training
     predictions = {}
@@ -87,7 +96,12 @@ def run_trial(
     step.clock.lap("predict")
     latency = measure_latency(made.model, step.baseline, dataset.image_size)
     how = execution(step.clock, step.device, step.trainer.notes) | {"latency": latency}
-    return commit(store, key, trial, step.parents, made, predictions, dataset, how)
+    document = None
+    if replicas.is_first:
+        document = commit(store, key, trial, step.parents, made, predictions, dataset, how)
+    committed = replicas.same(document)
+    assert committed is not None
+    return committed
 
 
 def remake_model(
@@ -97,6 +111,7 @@ def remake_model(
     *,
     device: str = "cpu",
     report: Report | None = None,
+    replicas: Replicas = ALONE,
 ) -> dict[str, Any]:
     """Compute the model of a stored node again where it was dropped or is damaged, and the models
     of its ancestors as far as they are missing; returns the node's document.
@@ -109,31 +124,46 @@ def remake_model(
         as ``run_trial``.
     """
     key = node_key(trial, identity(dataset))
-    node = store.node(key)
+    node, is_whole = replicas.same((store.node(key), has_model(store, key)))
     if node is None:
-        return run_trial(trial, dataset, store, device=device, report=report)
-    if has_model(store, key):
+        return run_trial(
+            trial, dataset, store, device=device, report=report, replicas=replicas
+        )
+    if is_whole:
         return node
-    step = _prepare(trial, dataset, store, device, report)
+    step = _prepare(trial, dataset, store, device, report, replicas)
     step.recorded_plan = node["plan"]
-    return store.replace(key, model_files(step.make().model))
+    files = model_files(step.make().model)
+    replaced = replicas.same(store.replace(key, files) if replicas.is_first else None)
+    assert replaced is not None
+    return replaced
 
 
 def _prepare(
-    trial: Trial, dataset: Dataset, store: Store, device: str, report: Report | None
+    trial: Trial,
+    dataset: Dataset,
+    store: Store,
+    device: str,
+    report: Report | None,
+    replicas: Replicas,
 ) -> _Step:
     """The step with its parents' models in the store and its data on the device."""
     baseline = make_baseline(trial, dataset)  # refuses unfit data before anything is trained
     _check_criterion(trial, dataset)
     torch.set_num_threads(trial.compute.threads)
     parents: Parents = [
-        (parent, remake_model(parent, dataset, store, device=device, report=report))
+        (
+            parent,
+            remake_model(
+                parent, dataset, store, device=device, report=report, replicas=replicas
+            ),
+        )
         for parent in trial.parents
     ]
     clock = Clock()
     prepare_device(torch.device(device), trial)
     data = DeviceData(dataset, torch.device(device))
-    trainer = Trainer(data, trial.compute, trial.seed, trial.n)
+    trainer = Trainer(data, trial.compute, trial.seed, trial.n, replicas=replicas)
     clock.lap("data")
     return _Step(trial, parents, baseline, trainer, store, clock, report)
 
@@ -195,6 +225,7 @@ class _Step:
             model.load_state_dict(sources[0].state_dict())
             model.masks = {n: mask.to(self.device) for n, mask in sources[0].masks.items()}
             baseline.derive(model, images)
+            self.trainer.replicas.agree([*model.state_dict().values(), *model.masks.values()])
             self.clock.lap("derive")
         else:
             curves = self.trainer.fit(model, baseline, trial.baseline.training, self.report)
@@ -242,7 +273,9 @@ class _Step:
             ScoringError: no validation image of a known group.
         """
         root, dataset = self.trial.chain[0], self.trainer.data.dataset
-        document = run_trial(root, dataset, self.store, device=str(self.device))
+        document = run_trial(
+            root, dataset, self.store, device=str(self.device), replicas=self.trainer.replicas
+        )
         stored = Predictions.from_bytes(self.store.read(document["key"], FILES["validation"]))
         f1_G = group_scores(split_counts(dataset, "validation", stored)).f1_G
         if np.isnan(f1_G).all():

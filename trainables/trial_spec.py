@@ -59,7 +59,14 @@ class Compute(Spec):
     """What of the machine is allowed to change a result, and is therefore part of the key."""
 
     precision: Literal["auto", "float32", "bf16"] = "auto"
-    threads: int = Field(1, ge=1, le=1024, description="PyTorch threads of one trial")
+    threads: int = Field(1, ge=1, le=1024, description="PyTorch threads of one process of a trial")
+    world_size: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="processes that train one trial together, each with a GPU of its own "
+        "(--gpus-per-trial)",
+    )
 
     def resolved(self, device: str) -> Compute:
         """``auto`` becomes bf16 on a GPU and float32 on a CPU."""

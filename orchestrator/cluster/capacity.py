@@ -9,9 +9,10 @@ from typing import Any
 from orchestrator.cluster.attach import launched_from
 from orchestrator.running.resources import Resources, check_gpus_per_trial, trials_on_gpus
 from trainables.errors import UserError
+from trainables.trial_spec import Compute
 
 
-def cluster_resources(given: Resources, threads: int) -> Resources:
+def cluster_resources(given: Resources, compute: Compute) -> Resources:
     """Defaults from the cluster this process is connected to: one GPU a trial where there are
     GPUs, as many trials as fit into the nodes that are up or that the autoscaler may add.
 
@@ -22,16 +23,17 @@ def cluster_resources(given: Resources, threads: int) -> Resources:
 
     up = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     nodes = [*up, *_may_come(launched_from(), len(up))]
+    cpus = compute.threads * compute.world_size
     gpus = given.gpus_per_trial
     if gpus is None:
-        gpus = 1.0 if any(node.get("GPU", 0) for node in nodes) else 0.0
-    check_gpus_per_trial(gpus)
-    fits = sum(trials_on(node, threads, gpus) for node in nodes)
+        gpus = float(compute.world_size) if any(node.get("GPU", 0) for node in nodes) else 0.0
+    check_gpus_per_trial(gpus, compute.world_size)
+    fits = sum(trials_on(node, cpus, gpus) for node in nodes)
     workers = fits if given.workers is None else given.workers
     if workers < 1 and given.workers is not None:
         raise UserError(f"--workers must be at least 1 but got {workers}")
     if not fits and given.workers is None:
-        need = f"{threads} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")
+        need = f"{cpus} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")
         raise UserError(
             f"--address {given.address}: no node has {need}, which one trial needs; where nodes "
             "come on demand and not by `ray up`, say how many trials at once: --workers"
@@ -39,9 +41,9 @@ def cluster_resources(given: Resources, threads: int) -> Resources:
     return replace(given, workers=workers, gpus_per_trial=gpus)
 
 
-def trials_on(node: Mapping[str, float], threads: int, gpus: float) -> int:
+def trials_on(node: Mapping[str, float], cpus: int, gpus: float) -> int:
     """Trials that a node has room for."""
-    room = int(node.get("CPU", 0) / threads + 1e-9)
+    room = int(node.get("CPU", 0) / cpus + 1e-9)
     return min(room, trials_on_gpus(node.get("GPU", 0), gpus)) if gpus else room
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from trainables.errors import UserError
+from trainables.trial_spec import Compute
 
 STALLED_AFTER = 30.0
 """Minutes without one batch: longer than anything healthy takes, a first call of cuDNN or the copy
@@ -20,11 +21,11 @@ MOST_WORKERS = 1024
 
 @dataclass(frozen=True)
 class Resources:
-    """What the trials run on. ``gpus_per_trial``: 0 = CPU, below 1 = shared, or 1; ``workers``:
-    trials at once; ``cache_gb``: of a remote store's files on each node (None: as the node says);
-    ``stalled_after``: minutes without a batch after which a trial is ended (0: never);
-    ``packs``: how many trials share a GPU is measured (till then the other two are for one alone),
-    then ``most`` trials at once if it is given.
+    """What the trials run on. ``gpus_per_trial``: 0 = CPU, below 1 = shared, or as many as its
+    processes; ``workers``: trials at once; ``cache_gb``: of a remote store's files on each node
+    (None: as the node says); ``stalled_after``: minutes without a batch after which a trial is
+    ended (0: never); ``packs``: how many trials share a GPU is measured (till then the other two
+    are for one alone), then ``most`` trials at once if it is given.
     """
 
     workers: int | None = None
@@ -35,7 +36,7 @@ class Resources:
     packs: bool = False
     most: int | None = None
 
-    def resolved(self, threads: int) -> Resources:
+    def resolved(self, compute: Compute) -> Resources:
         """Defaults from this machine; one GPU a trial where there are GPUs.
 
         Raises:
@@ -49,18 +50,24 @@ class Resources:
                 )
             from orchestrator.cluster.capacity import cluster_resources
 
-            return cluster_resources(self, threads)
+            return cluster_resources(self, compute)
         num_gpus = _num_gpus()
         gpus = self.gpus_per_trial
         if gpus is None:
-            gpus = 1.0 if num_gpus else 0.0
-        check_gpus_per_trial(gpus)
+            gpus = float(compute.world_size) if num_gpus else 0.0
+        if self.packs and compute.world_size > 1:
+            raise UserError(
+                "--gpus-per-trial auto shares a GPU among trials, but compute.world_size is "
+                f"{compute.world_size}"
+            )
+        check_gpus_per_trial(gpus, compute.world_size)
         if gpus > num_gpus:
             raise UserError(f"--gpus-per-trial {gpus:g}: this machine has {num_gpus} GPUs")
         workers = self.workers
         if workers is None:
             cores = len(os.sched_getaffinity(0))
-            workers = trials_on_gpus(num_gpus, gpus) if gpus else max(1, cores // threads)
+            cpus = compute.threads * compute.world_size
+            workers = trials_on_gpus(num_gpus, gpus) if gpus else max(1, cores // cpus)
         if not 1 <= workers <= MOST_WORKERS:
             raise UserError(
                 f"--workers must be at least 1 and at most {MOST_WORKERS} but got {workers}"
@@ -120,18 +127,18 @@ def parse_gpus(text: str | None) -> float | Literal["auto"] | None:
     return number
 
 
-def check_gpus_per_trial(gpus: float) -> None:
-    """Refuse what Ray cannot place.
+def check_gpus_per_trial(gpus: float, world_size: int = 1) -> None:
+    """Refuse what Ray cannot place, and processes that would share GPUs.
 
     Raises:
-        UserError: negative, broken above 1, or several GPUs.
+        UserError: negative, broken above 1, or not one for each process.
     """
     if gpus < 0 or (gpus > 1 and gpus != int(gpus)):
         raise UserError(f"--gpus-per-trial must be below 1 or a whole number but got {gpus:g}")
-    if gpus > 1:
+    if gpus and gpus != world_size and max(gpus, world_size) > 1:
         raise UserError(
-            f"--gpus-per-trial {gpus:g}: one trial on several GPUs is not available yet; "
-            "use at most 1"
+            f"--gpus-per-trial must be {world_size}, one for each process of a trial "
+            f"(compute.world_size), but got {gpus:g}"
         )
 
 

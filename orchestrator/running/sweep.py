@@ -96,7 +96,7 @@ def run_sweep(
     for corner in spec.corner_trials():
         make_baseline(corner, dataset)
     progress = progress or Progress()
-    resources = resources.resolved(spec.compute.threads)
+    resources = resources.resolved(spec.compute)
     store = Store(store_uri)
     begun = time.monotonic()
     with open_ledger(folder, store, progress.say) as (ledger, stored):
@@ -195,7 +195,9 @@ def _drive(
             )
             progress.say(found.text)
             resources = resources.packed(found.trials_per_gpu)
-        asked = Packing(resources.workers or 1, threads, resources.gpus_per_trial or 0.0)
+        size = spec.compute.world_size
+        gpus = resources.gpus_per_trial or 0.0
+        asked = Packing(resources.workers or 1, threads * size, gpus, size)
         begin: Attempt | None = first
         while begin is not None:
             if schedule.images.must_be_put:

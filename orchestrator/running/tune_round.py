@@ -34,7 +34,8 @@ def run_round(searcher: TreeSearcher, packing: Packing, context: dict[str, Any])
     trainable = tune.with_resources(
         work,
         lambda config: tune.PlacementGroupFactory(
-            bundles(config["slot"], packing.cpus, packing.gpus)
+            bundles(config["slot"], packing.cpus, packing.gpus, packing.processes),
+            strategy="STRICT_PACK" if packing.processes > 1 else "PACK",
         ),
     )
     tuner = tune.Tuner(

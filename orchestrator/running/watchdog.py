@@ -23,6 +23,10 @@ from trainables.heartbeat import heart
 STALLED = "Stalled"
 START_SECONDS = 300
 """Until the first sign at least: a new child imports PyTorch and fetches the images."""
+ALIKE_SECONDS = 10
+"""For the first of several processes to fail as another did: what is wrong with a trial, they all
+see at the same time.
+"""
 NUM_LOOKS = 10
 """Looks at the heart in the time after which a trial counts as hanging."""
 
@@ -43,28 +47,37 @@ def beating(key: str) -> Iterator[None]:
         yield
 
 
-def outcome_of(reference: Any, key: str, minutes: float) -> Any:
+def outcome_of(references: list[Any], key: str, minutes: float) -> Any:
     """In the controller: what the child returns.
 
     Args:
-        reference: of the child's result.
+        references: of the results of the processes that compute a trial together: the first one's
+            is the trial's, and an error of another, for which the first would wait for ever, too.
         key: of the node.
         minutes: without progress, after which the child hangs; 0 waits for ever.
 
     Raises:
         Stalled: no progress for so long; where the child is on this machine, it was killed.
+        RayError: one of the processes is gone.
     """
-    if not minutes:
-        return ray.get(reference)
     last, since = None, time.monotonic()
+    waiting = list(references)
     try:
-        while not ray.wait([reference], timeout=minutes * 60 / NUM_LOOKS)[0]:
+        while True:
+            timeout = minutes * 60 / NUM_LOOKS if minutes else None
+            ready, waiting = ray.wait(waiting, timeout=timeout)
+            for reference in ready:
+                outcome = ray.get(reference)
+                if reference == references[0]:
+                    return outcome
+                if "error" in outcome:
+                    first, _ = ray.wait(references[:1], timeout=ALIKE_SECONDS)
+                    return ray.get(first[0]) if first else outcome
             sign = _internal_kv_get(_name(key))
-            if sign != last:
+            if ready or sign != last:
                 last, since = sign, time.monotonic()
             elif time.monotonic() - since >= max(minutes * 60, 0 if sign else START_SECONDS):
                 raise Stalled(_said(sign, minutes))
-        return ray.get(reference)
     finally:
         _internal_kv_del(_name(key))
 

@@ -7,6 +7,7 @@ trial's result. Both are reused from trial to trial: starting a process with tor
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -14,6 +15,7 @@ import platform
 import resource
 import time
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,43 +26,64 @@ from ray.util import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orchestrator.running.leftovers import enlist
-from orchestrator.running.watchdog import STALLED, Stalled, beating, outcome_of
+from orchestrator.running.watchdog import (
+    STALLED,
+    START_SECONDS,
+    Stalled,
+    beating,
+    outcome_of,
+)
 from orchestrator.search.lost_data import DATA_LOST, FETCH_SECONDS
 from orchestrator.search.memory_retries import OUT_OF_MEMORY, is_out_of_memory
 from trainables.errors import first_line
+from trainables.replicas import ALONE, free_address, join
 
 CONTROLLER_CPUS = 0.01
 LEAK_BYTES = 1 << 30
 """Growth of a child's memory over its first trial's at which it is replaced."""
 
 
-def bundles(slot: int, cpus: float, gpus: float) -> list[dict[str, float]]:
-    """Placement of one trial: the controller's bundle and the child's; together ``cpus`` CPUs.
+def bundles(slot: int, cpus: float, gpus: float, size: int = 1) -> list[dict[str, float]]:
+    """Placement of one trial: the controller's bundle and one for each of its ``size`` processes;
+    together ``cpus`` CPUs and ``gpus`` GPUs.
 
     Each slot asks for a slightly different split. Tune gives a pending trial any cached actor with
     the same request and then removes the one still starting for it: with short trials all but one
     worker would for ever be starting.
     """
     own = CONTROLLER_CPUS + slot * 1e-4
-    return [{"CPU": own}, {"CPU": round(cpus - own, 4)} | ({"GPU": gpus} if gpus else {})]
+    each = {"CPU": cpus / size} | ({"GPU": gpus / size} if gpus else {})
+    first = each | {"CPU": round(each["CPU"] - own, 4)}
+    return [{"CPU": own}, first, *[each] * (size - 1)]
 
 
-_children: dict[Any, tuple[Any, dict[str, float]]] = {}
-"""Placement group -> its child and the memory it had after its first trial; lives in the reused
-controller.
-"""
+@dataclass
+class Children:
+    """The processes of one placement, and the memory the first had after its first trial."""
+
+    processes: list[Any]
+    first_memory: int | None = None
+
+
+_children: dict[Any, Children] = {}
+"""By placement group; lives in the reused controller."""
 
 
 def controller(config: dict[str, Any], context: dict[str, Any]) -> None:
     """The Tune trainable: hand the trial to the child, report what became of it, once."""
     group = get_current_placement_group()
     try:
-        child, memory = _child(group, context)
-        reference = child.run.remote(config["trial"], config["key"])
-        outcome = outcome_of(reference, config["key"], context["stalled_after"])
-        memory.setdefault("first", outcome["memory"])
-        ran_out = outcome.get("error", {}).get("type") == OUT_OF_MEMORY
-        if ran_out or outcome["memory"] > memory["first"] + LEAK_BYTES:
+        children = _children_of(group, context)
+        references = [
+            child.run.remote(config["trial"], config["key"]) for child in children.processes
+        ]
+        outcome = outcome_of(references, config["key"], context["stalled_after"])
+        error = outcome.get("error", {})
+        if children.first_memory is None:
+            children.first_memory = outcome["memory"]
+        has_leaked = outcome["memory"] > children.first_memory + LEAK_BYTES
+        # of several processes one may still wait for another that has failed
+        if error.get("type") == OUT_OF_MEMORY or has_leaked or (error and len(references) > 1):
             _drop(group)
     except Stalled as error:
         _drop(group)
@@ -72,23 +95,32 @@ def controller(config: dict[str, Any], context: dict[str, Any]) -> None:
     tune.report({"outcome": json.dumps(outcome, allow_nan=False)})
 
 
-def _child(group: Any, context: dict[str, Any]) -> tuple[Any, dict[str, float]]:
+def _children_of(group: Any, context: dict[str, Any]) -> Children:
     if group.id not in _children:
-        strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=1)
-        bundle = group.bundle_specs[1]
-        child = Worker.options(  # type: ignore[attr-defined]
-            num_cpus=bundle.get("CPU", 0),
-            num_gpus=bundle.get("GPU", 0),
-            scheduling_strategy=strategy,
-        ).remote(context)
-        _children[group.id] = (child, {})
+        found = [_started(group, index, context) for index in range(1, len(group.bundle_specs))]
+        _children[group.id] = Children(found)
+        if len(found) > 1:
+            address = free_address()
+            ray.get([
+                child.join.remote(rank, len(found), address) for rank, child in enumerate(found)
+            ], timeout=START_SECONDS)  # fmt: skip
     return _children[group.id]
 
 
+def _started(group: Any, index: int, context: dict[str, Any]) -> Any:
+    strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index)
+    bundle = group.bundle_specs[index]
+    return Worker.options(  # type: ignore[attr-defined]
+        num_cpus=bundle.get("CPU", 0),
+        num_gpus=bundle.get("GPU", 0),
+        scheduling_strategy=strategy,
+    ).remote(context)
+
+
 def _drop(group: Any) -> None:
-    entry = _children.pop(group.id, None)
-    if entry is not None:
-        ray.kill(entry[0])
+    children = _children.pop(group.id, None)
+    for child in children.processes if children else ():
+        ray.kill(child)
 
 
 @ray.remote
@@ -109,11 +141,18 @@ class Worker:
         self.store = Store(context["store"])
         self.device = context["device"]
         self.mode = context["mode"]
+        self.replicas = ALONE
         enlist(Path(context["folder"]))
 
+    def join(self, rank: int, size: int, address: str) -> None:
+        """Be one of several that compute each trial together."""
+        self.replicas = join(rank, size, address, self.device)
+
     def run(self, trial: str, key: str) -> dict[str, Any]:
-        """Compute a node; returns its result and execution, or the error in words."""
-        with beating(key):
+        """Compute a node; returns its result and execution, or the error in words. Of several
+        processes the first does; the others' answers say only what went wrong.
+        """
+        with beating(key) if self.replicas.is_first else contextlib.nullcontext():
             return self._run(trial, key)
 
     def _run(self, trial: str, key: str) -> dict[str, Any]:
@@ -131,7 +170,11 @@ class Worker:
                 raise RuntimeError(
                     "the worker's code or data differs from the driver's: another key"
                 )
-            node = run_trial(spec, self.dataset, self.store, device=self.device)
+            node = run_trial(
+                spec, self.dataset, self.store, device=self.device, replicas=self.replicas
+            )
+            if not self.replicas.is_first:
+                return {}
             measured = measure_node(self.store, key, self.dataset, self.mode)
             outcome = {
                 "result": result_of(node, measured),

@@ -8,7 +8,7 @@ the packing. What waits for them runs afterwards, with the packing that was aske
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 OUT_OF_MEMORY = "OutOfMemory"
@@ -72,6 +72,8 @@ class Packing:
     workers: int
     cpus: float
     gpus: float
+    processes: int = 1
+    """That compute one trial together, on one machine."""
 
 
 def half(packing: Packing, nodes: Iterable[Mapping[str, float]]) -> Packing:
@@ -79,10 +81,11 @@ def half(packing: Packing, nodes: Iterable[Mapping[str, float]]) -> Packing:
 
     ``nodes`` are Ray's resources of the nodes that are up.
     """
-    gpus = min(2 * packing.gpus, 1.0)
+    gpus = max(packing.gpus, min(2 * packing.gpus, 1.0))
     rooms = [node.get("CPU", 0.0) for node in nodes if node.get("GPU", 0.0) >= gpus]
     cpus = max(packing.cpus, min([2 * packing.cpus, max(rooms, default=0.0)]))
     workers = packing.workers // 2
     if 0 < packing.gpus < 1:  # of 1/3 three fit on a GPU, of 2/3 one
         workers = packing.workers * int(1 / gpus + 1e-9) // int(1 / packing.gpus + 1e-9)
-    return Packing(max(1, min(workers, packing.workers // 2)), cpus, gpus)
+    workers = max(1, min(workers, packing.workers // 2))
+    return replace(packing, workers=workers, cpus=cpus, gpus=gpus)

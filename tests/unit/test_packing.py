@@ -21,7 +21,7 @@ from trainables.data.load import load_dataset
 from trainables.data.synthetic import Synthetic
 from trainables.errors import UserError
 from trainables.training_rate import Measured, TrainingRate
-from trainables.trial_spec import Trial
+from trainables.trial_spec import Compute, Trial
 
 GB = 10**9
 
@@ -124,7 +124,7 @@ def test_gpus_per_trial_as_typed():
 
 
 def test_without_a_gpu_nothing_is_packed():
-    found = Resources(packs=True).resolved(threads=1)
+    found = Resources(packs=True).resolved(Compute())
     if found.gpus_per_trial:
         pytest.skip("this machine has a GPU")
     assert not found.packs
@@ -134,16 +134,16 @@ def test_without_a_gpu_nothing_is_packed():
 
 def test_fewer_trials_than_places_are_spread_over_the_gpus(monkeypatch):
     monkeypatch.setattr("orchestrator.running.resources._num_gpus", lambda: 8)
-    eight = Resources(packs=True, workers=8).resolved(threads=1).packed(8)
+    eight = Resources(packs=True, workers=8).resolved(Compute()).packed(8)
     assert (eight.workers, eight.gpus_per_trial) == (8, 1.0)
-    twelve = Resources(packs=True, workers=12).resolved(threads=1).packed(8)
+    twelve = Resources(packs=True, workers=12).resolved(Compute()).packed(8)
     assert (twelve.workers, twelve.gpus_per_trial) == (12, 0.5)
-    full = Resources(packs=True).resolved(threads=1).packed(4)
+    full = Resources(packs=True).resolved(Compute()).packed(4)
     assert (full.workers, full.gpus_per_trial) == (32, 0.25)
-    uneven = Resources(gpus_per_trial=0.4).resolved(threads=1)
+    uneven = Resources(gpus_per_trial=0.4).resolved(Compute())
     assert uneven.workers == 16
     with pytest.raises(UserError, match="auto measures on one machine"):
-        Resources(packs=True, address="auto").resolved(threads=1)
+        Resources(packs=True, address="auto").resolved(Compute())
 
 
 @pytest.fixture

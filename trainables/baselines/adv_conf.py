@@ -26,6 +26,7 @@ class AdvConf(Baseline):
     """
 
     name: ClassVar[str]
+    couples_images = True
     VERSION = 2
 
     class Config(Baseline.Config):

@@ -35,6 +35,7 @@ class AdvRev(Baseline):
     """
 
     name: ClassVar[str]
+    couples_images = True
     VERSION = 2
 
     class Config(Baseline.Config):

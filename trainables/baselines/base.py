@@ -72,6 +72,11 @@ class Baseline:
         name: str
         training: Recipe = Recipe()
 
+    couples_images: bool = False
+    """Whether a step is not that of a mean over images but reads a batch as a whole, so that it is
+    another one on parts of the batch; beside BatchNorm, which always does.
+    """
+
     def __init__(self, config: Any, task: Task) -> None:
         self.config = config
         self.task = task

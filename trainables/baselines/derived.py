@@ -52,6 +52,7 @@ class Derived(Baseline):
         super().__init__(config, task)
         (source,) = self.sources(config)
         self._source: Baseline = baselines.get(source.name)(source, task)
+        self.couples_images = self._source.couples_images
         if self._source.needs_group_at_inference:
             raise UserError(
                 f"{config.name}: source {source.name!r} needs the group at inference, "

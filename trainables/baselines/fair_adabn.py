@@ -28,6 +28,7 @@ class FairAdaBN(Baseline):
     """
 
     name: ClassVar[str]
+    couples_images = True
     needs_group_at_inference = True
 
     class Config(Baseline.Config):

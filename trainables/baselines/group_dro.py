@@ -55,6 +55,7 @@ class GroupDRO(Baseline):
     """
 
     name: ClassVar[str]
+    couples_images = True
 
     class Config(Baseline.Config):
         """Which groups, and how fast their weights move."""

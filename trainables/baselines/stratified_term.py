@@ -33,6 +33,7 @@ class StratifiedTerm(Baseline):
     """
 
     name: ClassVar[str]
+    couples_images = True
 
     class Config(Baseline.Config):
         """What images are compared with each other."""

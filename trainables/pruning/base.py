@@ -120,6 +120,16 @@ class Criterion(ABC):
     def update(self, batch: ScoringBatch) -> None:
         """Take in one batch of the site's feature maps; writes nothing into it."""
 
+    def state(self) -> Any:
+        """What was taken in so far, as tensors on the CPU and numbers; None where that of several
+        processes cannot be put together, so that each of them takes in all.
+        """
+        return None
+
+    def merge(self, state: Any) -> None:
+        """Take in what another instance of the same place was fed, by its ``state``."""
+        raise NotImplementedError(f"{type(self).__name__} has no state to merge")
+
     def one_pixel_note(self) -> str | None:
         """What a user should know where the maps are 1 x 1; None where it makes no difference."""
         return None

@@ -31,6 +31,7 @@ from torch.func import functional_call, vjp, vmap
 
 from trainables.baselines.base import Baseline
 from trainables.models.classifier import Classifier
+from trainables.replicas import ALONE, Replicas
 
 Kind = Literal["gauss_newton", "gauss_newton_mc", "fisher"]
 """``gauss_newton``: exact, one backward pass a class and image; ``gauss_newton_mc``: a class drawn
@@ -107,6 +108,7 @@ def group_curvature(
     generator: torch.Generator | None = None,
     num_samples: int = 1,
     chunk_size: int | None = None,
+    replicas: Replicas = ALONE,
 ) -> tuple[Parameters, Tensor]:
     """Mean over the images of each stratum (as a rule: group) of the curvature's diagonal.
 
@@ -124,6 +126,7 @@ def group_curvature(
         generator: CPU generator of the drawn classes (``gauss_newton_mc``).
         num_samples: classes drawn an image (``gauss_newton_mc``).
         chunk_size: images at once; by default what ``CHUNK_BYTES`` holds.
+        replicas: processes with the same arguments, each of which takes a part of every batch.
 
     Returns:
         Name -> float32 tensor (G, *parameter's shape), zero for a group without images; and the
@@ -148,13 +151,15 @@ def group_curvature(
             member_GN = stratum_N.to(device) == group_range_G1
             group_N = group_N.to(device)
             num_G += member_GN.sum(1)
-            for start in range(0, len(image_NCHW), size):
-                rows = slice(start, start + size)
+            own = replicas.part(len(image_NCHW))
+            for start in range(own.start, own.stop, size):
+                rows = slice(start, min(start + size, own.stop))
                 part = (image_NCHW[rows], label_N[rows], group_N[rows], draw_NR[rows])
                 squares = _squares(forward, parameters, kind, *part)
                 member = member_GN[:, rows].float()
                 for name, square_N in squares.items():
                     sum_G[name] += torch.tensordot(member, square_N, dims=1)
+        replicas.total(list(sum_G.values()))
         each_G = num_G.clamp(min=1)
         mean_G = {n: v / each_G.view(-1, *[1] * (v.dim() - 1)) for n, v in sum_G.items()}
     return mean_G, num_G

@@ -106,6 +106,15 @@ class HSIC(Criterion):
         self._sum_C += score_C.double().cpu() * len(batch.group_N)
         self._weight += len(batch.group_N)
 
+    def state(self) -> tuple[Tensor, int]:
+        """Sum and number of images."""
+        return self._sum_C, self._weight
+
+    def merge(self, state: tuple[Tensor, int]) -> None:
+        """Add them."""
+        self._sum_C += state[0]
+        self._weight += state[1]
+
     def score(self) -> Tensor:
         """Minus the mean over batches: the most dependent channels come first."""
         if self._weight == 0:

@@ -82,12 +82,28 @@ class Skewness(Criterion):
             self._sum_C += each_CN.sum(1).cpu()
             self._num += value_CNP.shape[1]
         else:
-            self._merge(value_CNP.flatten(1))
+            value_CM = value_CNP.flatten(1)
+            moments = [part.cpu() for part in central_moments(value_CM)]
+            self._add(value_CM.shape[1], *moments)
 
-    def _merge(self, value_CM: Tensor) -> None:
+    def state(self) -> tuple[bool, int, Tensor, list[Tensor]]:
+        """Kind of sum, number of maps or values, sum over maps, moments of all values."""
+        moments = [self._mean_C, self._second_C, self._third_C]
+        return self._over_maps, self._num, self._sum_C, moments
+
+    def merge(self, state: tuple[bool, int, Tensor, list[Tensor]]) -> None:
+        """Add them."""
+        over_maps, num, sum_C, moments = state
+        self._over_maps = self._over_maps and over_maps
+        if self._over_maps:
+            self._sum_C += sum_C
+            self._num += num
+        elif num:
+            self._add(num, *moments)
+
+    def _add(self, new: int, mean_C: Tensor, second_C: Tensor, third_C: Tensor) -> None:
         """Pébay 2008 (SAND2008-6212), eq. 1.4 and 1.5: moments of two sets from those of each."""
-        mean_C, second_C, third_C = (part.cpu() for part in central_moments(value_CM))
-        old, new = self._num, value_CM.shape[1]
+        old = self._num
         total = old + new
         delta_C = mean_C - self._mean_C
         self._third_C += (

@@ -135,6 +135,17 @@ class SNNL(Criterion):
         self._sum_C[name] += loss_C.double().cpu() * len(group_N)
         self._num[name] += len(group_N)
 
+    def state(self) -> tuple[dict[str, Tensor], dict[str, int]]:
+        """Sums and numbers of images of each attribute."""
+        return self._sum_C, self._num
+
+    def merge(self, state: tuple[dict[str, Tensor], dict[str, int]]) -> None:
+        """Add them."""
+        sum_C, num = state
+        for name in self._weight_of:
+            self._sum_C[name] += sum_C[name]
+            self._num[name] += num[name]
+
     def one_pixel_note(self) -> str | None:
         """The cosine of two numbers is the product of their signs."""
         if self.config.distance == "euclidean":

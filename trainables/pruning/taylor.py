@@ -42,6 +42,15 @@ class Taylor(Criterion):
         self._sum_C += change_NC.abs().double().sum(0).cpu()
         self._num += len(change_NC)
 
+    def state(self) -> tuple[Tensor, int]:
+        """Sum and number of images."""
+        return self._sum_C, self._num
+
+    def merge(self, state: tuple[Tensor, int]) -> None:
+        """Add them."""
+        self._sum_C += state[0]
+        self._num += state[1]
+
     def score(self) -> Tensor:
         """Mean over images."""
         return (self._sum_C / max(self._num, 1)).float()

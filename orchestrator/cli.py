@@ -394,13 +394,17 @@ def trial(
     ],
     store: Annotated[Path, typer.Option(help="Folder the node is put into.")] = Path("runs/trial"),
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    profile: Annotated[
+        Path | None,
+        typer.Option(help="Trace to write (.json or .json.gz) for Chrome or Perfetto."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Run one trial (and the trials it starts from) in this process, without Ray."""
     with exit_codes(json):
         from orchestrator.single import render_trial, run_single
 
-        emit(run_single(spec, store, device, quiet=json), json, render_trial)
+        emit(run_single(spec, store, device, quiet=json, trace=profile), json, render_trial)
 
 
 @app.command()

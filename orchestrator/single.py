@@ -11,6 +11,7 @@ from rich.text import Text
 
 from orchestrator.datasets.verbs import load_with_bar
 from orchestrator.search.schedule import result_of
+from trainables.data.base import Dataset
 from trainables.errors import UserError
 from trainables.measurement import measure_node
 from trainables.plain_file import read_user_text
@@ -24,8 +25,17 @@ from trainables.trial_spec import Trial, configuration_label, node_key
 from trainables.yaml_text import parse_yaml
 
 
-def run_single(spec: Path, store: Path, device: str, quiet: bool = False) -> dict[str, Any]:
+def run_single(
+    spec: Path, store: Path, device: str, quiet: bool = False, trace: Path | None = None
+) -> dict[str, Any]:
     """Run the trial of a YAML file; a trial that cannot be computed is reported, not raised.
+
+    Args:
+        spec: YAML with ``data`` beside the fields of ``Trial``.
+        store: folder the node is put into.
+        device: cpu or cuda.
+        quiet: no bar while images are read.
+        trace: where to write what ran when (``trainables.profiling``).
 
     Raises:
         UserError: the file does not describe a trial.
@@ -51,7 +61,11 @@ def run_single(spec: Path, store: Path, device: str, quiet: bool = False) -> dic
     dataset = load_with_bar(data, quiet)
     try:
         if trial.compute.world_size > 1:
+            if trace is not None:
+                raise UserError("--profile traces trials of one process (compute.world_size)")
             node = run_together(trial, data, nodes.uri, device)
+        elif trace is not None:
+            node = _traced(trial, dataset, nodes, device, trace)
         else:
             node = run_trial(trial, dataset, nodes, device=device)
     except (TrainingError, ScoringError, StoreError) as error:
@@ -65,6 +79,20 @@ def run_single(spec: Path, store: Path, device: str, quiet: bool = False) -> dic
         "result": result_of(node, measured),
         "execution": node["execution"],
     }
+
+
+def _traced(
+    trial: Trial, dataset: Dataset, store: Store, device: str, path: Path
+) -> dict[str, Any]:
+    from trainables.profiling import Trace
+
+    if store.node(node_key(trial, identity(dataset))) is not None:
+        raise UserError(
+            f"--profile: this trial is in {store.uri} already, so that nothing would run; give "
+            "another --store"
+        )
+    with Trace(path) as trace:
+        return run_trial(trial, dataset, store, device=device, report=trace.report)
 
 
 def _check_device(device: str) -> None:

@@ -11,6 +11,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
 from trainables.baselines.base import Baseline
 from trainables.data.base import TRAIN
@@ -181,6 +182,7 @@ class _Scoring:
         at = {u: {layer: made(u, layer) for layer in layers[u]} for u in where}
         return _Job(prune, cls, order, at)
 
+    @record_function("scoring pass")
     def feed(self, jobs: list[_Job]) -> None:
         """One pass over the images that all the jobs read."""
         data, recipe = self.trainer.data, jobs[0].prune.finetune

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.profiler import record_function
 
 from trainables.baselines.base import Baseline, Batch
 from trainables.data.augment import apply_eval, apply_train, draw, normalisation
@@ -118,6 +119,7 @@ class Trainer:
         self.replicas.average(list(model.buffers()))
         self.replicas.agree([p.detach() for p in model.parameters()])
 
+    @record_function("epoch")
     def _epoch(
         self,
         model: Classifier,
@@ -134,7 +136,8 @@ class Trainer:
         steps = 0
         for batch in self.training_batches(recipe, epoch):
             steps += 1
-            logs = baseline.step(model, batch, optimizer, self.autocast())
+            with record_function("training step"):
+                logs = baseline.step(model, batch, optimizer, self.autocast())
             model.apply_masks()
             for name, value in logs.items():
                 sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value
@@ -204,6 +207,7 @@ class Trainer:
             batches.pop()
         return batches
 
+    @record_function("validation")
     def _validate(
         self, model: Classifier, baseline: Baseline, recipe: Recipe, epoch: int
     ) -> dict[str, float]:
@@ -220,6 +224,7 @@ class Trainer:
             "validation_accuracy": float((logits_NK.argmax(1) == label_N).float().mean()),
         }
 
+    @record_function("predictions")
     def predict(
         self, model: Classifier, baseline: Baseline, recipe: Recipe, rows: np.ndarray
     ) -> np.ndarray:

@@ -55,7 +55,7 @@ VERBS = {
         "--seeds", "--intervals", "--to", "--json",
     ],
     "audit": ["TABLE", "--json"],
-    "trial": ["SPEC", "--store", "--device", "--json"],
+    "trial": ["SPEC", "--store", "--device", "--profile", "--json"],
     "predict": [
         "MODEL", "TABLE", "--to", "--root", "--image", "--group", "--batch-size", "--device",
         "--json",

@@ -69,9 +69,10 @@ def _module_of_file(path: Path) -> ModuleType:
 
 def _nearest_file(path: Path) -> str:
     """The end of an error's line: the space beside it whose name is nearest."""
-    if not path.parent.is_dir():
+    try:
+        beside = [p.name for p in path.parent.iterdir() if p.suffix in (".yaml", ".yml", ".py")]
+    except OSError:  # no such folder, or none that may be read
         return ""
-    beside = [p.name for p in path.parent.iterdir() if p.suffix in (".yaml", ".yml", ".py")]
     near = difflib.get_close_matches(path.name, beside, n=1)
     return f", did you mean {str(path.parent / near[0])!r}?" if near else ""
 

@@ -82,9 +82,8 @@ def test_mistakes_name_value_limit_place_and_nearest(mapping: dict, message: str
 
 
 def test_an_unknown_field_without_a_near_one_lists_all() -> None:
-    with pytest.raises(
-        UserError, match=r"unknown field 'xyzzy' \(known: precision, threads, world_size\) \(here\)"
-    ):
+    said = r"unknown field 'xyzzy' \(known: precision, threads, world_size\) \(here\)"
+    with pytest.raises(UserError, match=said):
         validate(Compute, {"xyzzy": 1}, place="here")
 
 

@@ -83,6 +83,10 @@ def scoring_rows(
     return [scoring.train_rows[batch] for batch in scoring.job(prune).order]
 
 
+GPU_BATCH = 256
+"""Images that go through the net at once on a GPU, where a criterion's batch is smaller."""
+
+
 @dataclass
 class _Job:
     """One ``Prune``: its criterion at each place that it scores."""
@@ -198,27 +202,48 @@ class _Scoring:
         replicas, apart = self.trainer.replicas, all(c.state() is not None for *_, c in places)
         own = slice(replicas.rank, None, replicas.size) if apart else slice(None)
         with Sites(modules) as sites:
-            for batch in jobs[0].order[own]:
-                rows = self.train_rows[batch]
-                on_device = rows.to(data.device)
-                label_N, group_N = data.label_N[on_device], data.group_N[on_device]
+            for batches in self._passes(jobs[0].order[own]):
+                rows = self.train_rows[torch.cat(batches)]
+                known = data.on_cpu.at(rows)
+                told = data.labels.at(data.on_device(rows))
                 image_NCHW = self.trainer.eval_images(recipe, rows)
-                gradient = {}
+                gradient: dict[str, Tensor] = {}
                 if with_gradients:
-                    logits_NK = partial(self._logits, image_NCHW, group_N)
-                    gradient = sites.run_with_gradients(logits_NK, label_N)
+                    logits_NK = partial(self._logits, image_NCHW, told.group_N)
+                    gradient = sites.run_with_gradients(logits_NK, told.label_N)
                 else:
-                    sites.run(partial(self._outputs, image_NCHW, group_N))
-                further = {name: value_N[on_device] for name, value_N in data.further.items()}
-                for layer, name, criterion in places:
-                    feature_NCHW = sites.output[name].float()
-                    self._note_one_pixel(layer, feature_NCHW, criterion)
-                    grad = gradient[name].float() if criterion.needs_gradients else None
-                    criterion.update(
-                        ScoringBatch(feature_NCHW, grad, label_N, group_N, further=further)
-                    )
+                    sites.run(partial(self._outputs, image_NCHW, told.group_N))
+                start = 0
+                for batch in batches:
+                    part = slice(start, start + len(batch))
+                    start += len(batch)
+                    own_told, own_known = told.at(part), known.at(part)
+                    for layer, name, criterion in places:
+                        feature_NCHW = sites.output[name][part].float()
+                        self._note_one_pixel(layer, feature_NCHW, criterion)
+                        grad = gradient[name][part].float() if criterion.needs_gradients else None
+                        criterion.update(
+                            ScoringBatch(
+                                feature_NCHW, grad, own_told.label_N, own_told.group_N,
+                                further=own_told.further, known=own_known,
+                            )
+                        )  # fmt: skip
         if apart and replicas.size > 1:
             self._put_together([criterion for *_, criterion in places])
+
+    def _passes(self, order: list[Tensor]) -> Iterator[list[Tensor]]:
+        """Batches that go through the net together. Small ones leave a GPU idle; on a CPU a batch
+        goes alone, because another size may round otherwise.
+        """
+        together: list[Tensor] = []
+        for batch in order:
+            most = GPU_BATCH if self.trainer.data.device.type == "cuda" else 0
+            if together and sum(map(len, together)) + len(batch) > most:
+                yield together
+                together = []
+            together.append(batch)
+        if together:
+            yield together
 
     def _put_together(self, criteria: list[Criterion]) -> None:
         """Each takes in what the other processes' were fed."""

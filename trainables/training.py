@@ -157,26 +157,34 @@ class Trainer:
         """
         mean, std = normalisation(recipe.normalise)
         batches = self.batches(recipe, epoch)
+        # a whole epoch's numbers move at once: a copy a step would make the GPU wait for each
+        row_E = torch.cat(batches)
+        on_device_E = self.data.on_device(row_E)
+        size = self.data.dataset.image_size
         draws = draw(
-            recipe.augment,
-            sum(len(rows) for rows in batches),
-            stream(self.seed, "augment", self.iteration, epoch),
+            recipe.augment, len(row_E), stream(self.seed, "augment", self.iteration, epoch)
+        ).prepared(
+            recipe.augment, self.data.dataset.images_NHWC.shape[1:3], size, self.data.device
         )
+        own_parts = []
         start = 0
-        for number, whole in enumerate(batches):
+        for whole in batches:
             part = self.replicas.part(len(whole))
-            rows = whole[part]
-            self.replicas.share = len(rows) / len(whole)
+            own_parts.append(slice(start + part.start, start + part.stop))
+            start += len(whole)
+        source_E = on_device_E if self.data.is_resident else row_E
+        images = self.data.images_ahead(source_E[own] for own in own_parts)
+        for number, (own, image_NHWC) in enumerate(zip(own_parts, images, strict=True)):
+            self.replicas.share = (own.stop - own.start) / len(batches[number])
+            on_device = on_device_E[own]
             image_NCHW = apply_train(
                 recipe.augment,
-                self.data.images(rows),
-                draws[start + part.start : start + part.stop],
-                image_size=self.data.dataset.image_size,
+                image_NHWC,
+                draws[own],
+                image_size=size,
                 mean=mean,
                 std=std,
             )
-            start += len(whole)
-            on_device = rows.to(self.data.device)
             yield Batch(
                 image_NCHW=_layout(image_NCHW),
                 label_N=self.data.label_N[on_device],
@@ -246,9 +254,10 @@ class Trainer:
         model.eval()
         parts = [torch.zeros((0, baseline.task.num_classes), device=self.data.device)]
         own = torch.from_numpy(rows)[self.replicas.part(len(rows))]
-        for index in own.split(EVAL_BATCH):
-            image_NCHW = self.eval_images(recipe, index)
-            group_N = self.data.group_N[index.to(self.data.device)]
+        indices = own.split(EVAL_BATCH)
+        for index, image_NHWC in zip(indices, self.data.images_ahead(indices), strict=True):
+            image_NCHW = self._normalised(recipe, image_NHWC)
+            group_N = self.data.group_N[self.data.on_device(index)]
             with self.autocast():
                 part = baseline.logits(model, image_NCHW, group_N)
             parts.append(part.float())
@@ -256,9 +265,12 @@ class Trainer:
 
     def eval_images(self, recipe: Recipe, rows: Tensor) -> Tensor:
         """Normalised images (N, 3, S, S) without augmentation."""
+        return self._normalised(recipe, self.data.images(rows))
+
+    def _normalised(self, recipe: Recipe, image_NHWC: Tensor) -> Tensor:
         mean, std = normalisation(recipe.normalise)
         size = self.data.dataset.image_size
-        return _layout(apply_eval(self.data.images(rows), image_size=size, mean=mean, std=std))
+        return _layout(apply_eval(image_NHWC, image_size=size, mean=mean, std=std))
 
 
 def _layout(image_NCHW: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ image, P parameters an image, G members of a group of images.
 from __future__ import annotations
 
 import difflib
+import functools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -98,12 +99,25 @@ class AugmentDraws:
     """Uniforms in [0, 1), float32 on the CPU, a row an image; ``draws[start:stop]`` is a batch."""
 
     uniform_NK: Tensor
+    packed_NP: Tensor | None = None
+    """What follows from them, on the device of the images, if it was ``prepared``."""
 
     def __len__(self) -> int:
         return len(self.uniform_NK)
 
     def __getitem__(self, rows: slice) -> AugmentDraws:
-        return AugmentDraws(self.uniform_NK[rows])
+        packed = None if self.packed_NP is None else self.packed_NP[rows]
+        return AugmentDraws(self.uniform_NK[rows], packed)
+
+    def prepared(
+        self, augment: Augment, cached: tuple[int, ...], image_size: int, device: torch.device
+    ) -> AugmentDraws:
+        """The same for ``apply_train`` with this ``augment``, of images of ``cached`` height and
+        width: all images' parameters are computed and moved at once instead of batch by batch.
+        """
+        margin = (cached[0] - image_size, cached[1] - image_size)
+        packed = _parameters(augment, self, margin, image_size)
+        return AugmentDraws(self.uniform_NK, packed.to(device, non_blocking=True))
 
     def column(self, name: str) -> Tensor:
         """One number an image, float64 so that what follows from it is not rounded twice."""
@@ -221,9 +235,14 @@ def _finish(image_NCHW: Tensor, mean: Channels, std: Channels) -> Tensor:
     """Scale to [0, 1] and normalise; a new float32 tensor unless the input already is float32."""
     image = image_NCHW.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
     if (tuple(mean), tuple(std)) != NORMALISATIONS["none"]:
-        both_23 = torch.tensor([mean, std]).to(image.device, non_blocking=True)
+        both_23 = _on(image.device, tuple(mean), tuple(std))
         image.sub_(both_23[0, :, None, None]).div_(both_23[1, :, None, None])
     return image
+
+
+@functools.lru_cache(maxsize=16)
+def _on(device: torch.device, mean: Channels, std: Channels) -> Tensor:
+    return torch.tensor([mean, std]).to(device)
 
 
 def _check(image_NHWC: Tensor, image_size: int) -> tuple[int, int]:
@@ -263,7 +282,9 @@ def apply_train(
     if len(draws) != len(image_uint8_NHWC):
         raise ValueError(f"{len(image_uint8_NHWC)} images but draws for {len(draws)}")
     device = image_uint8_NHWC.device
-    packed = _parameters(augment, draws, margin, image_size).to(device, non_blocking=True)
+    packed = draws.packed_NP
+    if packed is None:
+        packed = _parameters(augment, draws, margin, image_size).to(device, non_blocking=True)
     row, left, flip_rows, flip_columns = packed[:, :4].unbind(1)
     theta_N6 = packed[:, 4:10]
     brightness_before, saturation, rest, brightness_after, hole_row, hole_column = packed[

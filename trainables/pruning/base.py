@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from trainables.data.device import Labels
 from trainables.specs import Spec
 
 if TYPE_CHECKING:
@@ -26,8 +27,19 @@ class ScoringBatch:
     feature_NCHW: Tensor  # what the site put out, float32
     gradient_NCHW: Tensor | None  # of each image's own cross-entropy by it; None unless asked for
     label_N: Tensor
-    group_N: Tensor  # the sweep's own attribute; known wherever the criterion uses the groups
-    further: Mapping[str, Tensor] = field(default_factory=dict)  # attribute -> group_N, -1 unknown
+    group_N: Tensor  # as in ``Labels``
+    further: Mapping[str, Tensor] = field(default_factory=dict)
+    known: Labels | None = None  # the same on the CPU
+
+    @property
+    def on_cpu(self) -> Labels:
+        """Classes and groups on the CPU: to decide there which images count spares the GPU a stop
+        a batch.
+        """
+        if self.known is not None:
+            return self.known
+        further = {name: value_N.cpu() for name, value_N in self.further.items()}
+        return Labels(self.label_N.cpu(), self.group_N.cpu(), further)
 
 
 class Curvature(Protocol):

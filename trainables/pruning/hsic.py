@@ -95,7 +95,7 @@ class HSIC(Criterion):
 
     def update(self, batch: ScoringBatch) -> None:
         """Add one batch, weighted by its images; one group alone says nothing."""
-        if len(batch.group_N) < 4 or len(torch.unique(batch.group_N)) < 2:
+        if len(batch.group_N) < 4 or len(torch.unique(batch.on_cpu.group_N)) < 2:
             return
         score_C = channel_hsic(
             batch.feature_NCHW,
@@ -103,16 +103,16 @@ class HSIC(Criterion):
             maps=self.config.maps,
             bandwidth=self.config.bandwidth,
         )
-        self._sum_C += score_C.double().cpu() * len(batch.group_N)
+        self._sum_C = self._sum_C.to(score_C.device) + score_C.double() * len(batch.group_N)
         self._weight += len(batch.group_N)
 
     def state(self) -> tuple[Tensor, int]:
         """Sum and number of images."""
-        return self._sum_C, self._weight
+        return self._sum_C.cpu(), self._weight
 
     def merge(self, state: tuple[Tensor, int]) -> None:
         """Add them."""
-        self._sum_C += state[0]
+        self._sum_C = self._sum_C.cpu() + state[0]
         self._weight += state[1]
 
     def score(self) -> Tensor:
@@ -121,4 +121,4 @@ class HSIC(Criterion):
             raise ScoringError(
                 f"hsic: no batch of {self.config.batch_size} holds two groups and four images"
             )
-        return (-self._sum_C / self._weight).float()
+        return (-self._sum_C.cpu() / self._weight).float()

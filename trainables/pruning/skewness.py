@@ -79,20 +79,28 @@ class Skewness(Criterion):
         if self._over_maps:
             _, second_CN, third_CN = central_moments(value_CNP)
             each_CN = skewness(value_CNP.shape[2], second_CN, third_CN)
-            self._sum_C += each_CN.sum(1).cpu()
+            self._sum_C = self._sum_C.to(each_CN.device) + each_CN.sum(1)
             self._num += value_CNP.shape[1]
         else:
             value_CM = value_CNP.flatten(1)
-            moments = [part.cpu() for part in central_moments(value_CM)]
-            self._add(value_CM.shape[1], *moments)
+            self._move(value_CM.device)
+            self._add(value_CM.shape[1], *central_moments(value_CM))
 
     def state(self) -> tuple[bool, int, Tensor, list[Tensor]]:
         """Kind of sum, number of maps or values, sum over maps, moments of all values."""
+        self._move(torch.device("cpu"))
         moments = [self._mean_C, self._second_C, self._third_C]
         return self._over_maps, self._num, self._sum_C, moments
 
+    def _move(self, device: torch.device) -> None:
+        """Take the sums to a device."""
+        self._sum_C, self._mean_C, self._second_C, self._third_C = (
+            part.to(device) for part in (self._sum_C, self._mean_C, self._second_C, self._third_C)
+        )
+
     def merge(self, state: tuple[bool, int, Tensor, list[Tensor]]) -> None:
         """Add them."""
+        self._move(torch.device("cpu"))
         over_maps, num, sum_C, moments = state
         self._over_maps = self._over_maps and over_maps
         if self._over_maps:
@@ -123,6 +131,7 @@ class Skewness(Criterion):
 
     def score(self) -> Tensor:
         """Skewness, or its negative where the highest are to go."""
+        self._move(torch.device("cpu"))
         num = max(self._num, 1)
         if self._over_maps:
             score_C = self._sum_C / num

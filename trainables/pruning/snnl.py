@@ -18,7 +18,7 @@ from torch import Tensor
 from trainables.errors import UserError
 from trainables.pruning.base import Criterion, ScoringBatch, ScoringContext, ScoringError
 from trainables.pruning.orders import Sampling, group_batches
-from trainables.pruning.snnl_loss import PAPER_EPS, chance_level, partners, snnl_fair
+from trainables.pruning.snnl_loss import PAPER_EPS, chance_level, partners, rows_of, snnl_fair
 from trainables.registry import criteria
 
 __all__ = ["PAPER", "PAPER_EPS", "SNNL", "chance_level", "snnl_fair"]
@@ -102,12 +102,18 @@ class SNNL(Criterion):
 
     def update(self, batch: ScoringBatch) -> None:
         """Add one batch, weighted by its images; what is left with one group says nothing."""
+        known = batch.on_cpu
         for name in self._weight_of:
             own = name == self.context.attribute
-            self._add(name, batch, batch.group_N if own else batch.further[name])
+            label_N = known.label_N if self.config.condition == "class" else None
+            self._add(
+                name, batch.feature_NCHW, known.group_N if own else known.further[name], label_N
+            )
 
-    def _add(self, name: str, batch: ScoringBatch, group_N: Tensor) -> None:
-        label_N = batch.label_N if self.config.condition == "class" else None
+    def _add(
+        self, name: str, feature_NCHW: Tensor, group_N: Tensor, label_N: Tensor | None
+    ) -> None:
+        """Groups and classes are on the CPU."""
         # a group with too few images in this batch (of a class) is left out of it, not the batch
         cell_N = group_N
         if label_N is not None:
@@ -117,7 +123,9 @@ class SNNL(Criterion):
         row_N = row_N[partners(group_N[row_N], None if label_N is None else label_N[row_N])[1]]
         if not len(row_N):
             return
-        feature_NCHW, group_N = batch.feature_NCHW[row_N], group_N[row_N]
+        counts_N = torch.zeros(len(group_N), dtype=torch.bool)
+        counts_N[row_N] = True
+        feature_NCHW, group_N = rows_of(feature_NCHW, counts_N), group_N[row_N]
         label_N = None if label_N is None else label_N[row_N]
         weight = self.config.anchor_weight
         loss_C = snnl_fair(
@@ -132,18 +140,18 @@ class SNNL(Criterion):
         )
         if self.config.normalise == "chance":
             loss_C = loss_C / chance_level(group_N, anchor_weight=weight, label_N=label_N)
-        self._sum_C[name] += loss_C.double().cpu() * len(group_N)
+        self._sum_C[name] = self._sum_C[name].to(loss_C.device) + loss_C.double() * len(group_N)
         self._num[name] += len(group_N)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, int]]:
         """Sums and numbers of images of each attribute."""
-        return self._sum_C, self._num
+        return {name: sum_C.cpu() for name, sum_C in self._sum_C.items()}, self._num
 
     def merge(self, state: tuple[dict[str, Tensor], dict[str, int]]) -> None:
         """Add them."""
         sum_C, num = state
         for name in self._weight_of:
-            self._sum_C[name] += sum_C[name]
+            self._sum_C[name] = self._sum_C[name].cpu() + sum_C[name]
             self._num[name] += num[name]
 
     def one_pixel_note(self) -> str | None:
@@ -168,7 +176,7 @@ class SNNL(Criterion):
                     f"snnl: no batch of {self.config.batch_size} holds two groups{by} of "
                     f"{self.config.min_group} images{of_class}"
                 )
-            total_C += weight * self._sum_C[name] / self._num[name]
+            total_C += weight * self._sum_C[name].cpu() / self._num[name]
         score_C = total_C.float()
         return -score_C if self.config.direction == "highest" else score_C
 

@@ -44,7 +44,8 @@ def snnl_fair(
 
     Args:
         feature_NCHW: the channels' maps; the cosine with an all-zero map is 0.
-        group_N: group of each image, integers; negative = unknown, such images are left out.
+        group_N: group of each image, integers; negative = unknown, such images are left out. On
+            the CPU it costs a GPU no stop.
         temperature: T > 0.
         mode: see above.
         anchor_weight: ``image`` weighs all images alike, ``group`` all groups alike.
@@ -63,9 +64,11 @@ def snnl_fair(
     if label_N is not None and mode == "paper":
         raise ValueError("the released code does not look at classes: labels need mode corrected")
     known_N = group_N >= 0
-    feature_NCHW, group_N = feature_NCHW[known_N], group_N[known_N]
+    feature_NCHW, group_N = rows_of(feature_NCHW, known_N), group_N[known_N]
     label_N = None if label_N is None else label_N[known_N]
-    self_NN = torch.eye(len(group_N), dtype=torch.bool, device=group_N.device)
+    stranger_NN = torch.eye(len(group_N), dtype=torch.bool, device=group_N.device)
+    if label_N is not None:
+        stranger_NN = stranger_NN | (label_N[:, None] != label_N)
     partner_NN, anchor_N = partners(group_N, label_N)
     if mode == "paper":
         anchor_N = torch.ones_like(anchor_N)
@@ -81,16 +84,18 @@ def snnl_fair(
         floor = COSINE_ROUNDING if distance == "cosine" else 0.0
         distance_CNN = distance_CNN / mean_over_pairs(distance_CNN, floor)
     logit_CNN = -distance_CNN / temperature
-    outside = torch.tensor(-torch.inf, device=logit_CNN.device)
-    stranger_NN = self_NN if label_N is None else self_NN | (label_N[:, None] != label_N)
-    below_CN = torch.where(stranger_NN, outside, logit_CNN).logsumexp(2)
+    weight_N = _anchor_weights(group_N[anchor_N], anchor_weight).to(logit_CNN.dtype)
+    partner_NN, stranger_NN, weight_N = (
+        each.to(logit_CNN.device, non_blocking=True)
+        for each in (partner_NN, stranger_NN, weight_N)
+    )
+    below_CN = logit_CNN.masked_fill(stranger_NN, -torch.inf).logsumexp(2)
     if mode == "paper":
         exp_CNN = logit_CNN.exp()
         above_CN = torch.log(torch.where(partner_NN, exp_CNN, 0).sum(2) + 1 + PAPER_EPS)
     else:
-        above_CN = torch.where(partner_NN, logit_CNN, outside).logsumexp(2)
-    loss_CN = (below_CN - above_CN)[:, anchor_N]
-    return loss_CN @ _anchor_weights(group_N[anchor_N], anchor_weight).to(loss_CN.dtype)
+        above_CN = logit_CNN.masked_fill(~partner_NN, -torch.inf).logsumexp(2)
+    return rows_of(below_CN - above_CN, anchor_N, dim=1) @ weight_N
 
 
 def chance_level(
@@ -123,6 +128,14 @@ def partners(group_N: Tensor, label_N: Tensor | None) -> tuple[Tensor, Tensor]:
     near_NN = torch.ones_like(same_NN) if label_N is None else label_N[:, None] == label_N
     partner_NN = same_NN & near_NN & ~torch.eye(len(group_N), dtype=torch.bool).to(same_NN.device)
     return partner_NN, partner_NN.any(1) & (near_NN & ~same_NN).any(1)
+
+
+def rows_of(value: Tensor, chosen_N: Tensor, dim: int = 0) -> Tensor:
+    """The chosen rows (a mask, on the CPU for no stop of a GPU) of a tensor on any device."""
+    if bool(chosen_N.all()):
+        return value
+    row_M = chosen_N.nonzero().flatten().to(value.device, non_blocking=True)
+    return value.index_select(dim, row_M)
 
 
 def _anchor_weights(group_N: Tensor, anchor_weight: str) -> Tensor:

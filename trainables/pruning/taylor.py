@@ -39,18 +39,18 @@ class Taylor(Criterion):
         """Add one batch."""
         assert batch.gradient_NCHW is not None
         change_NC = (batch.feature_NCHW * batch.gradient_NCHW).sum((2, 3))
-        self._sum_C += change_NC.abs().double().sum(0).cpu()
+        self._sum_C = self._sum_C.to(change_NC.device) + change_NC.abs().double().sum(0)
         self._num += len(change_NC)
 
     def state(self) -> tuple[Tensor, int]:
         """Sum and number of images."""
-        return self._sum_C, self._num
+        return self._sum_C.cpu(), self._num
 
     def merge(self, state: tuple[Tensor, int]) -> None:
         """Add them."""
-        self._sum_C += state[0]
+        self._sum_C = self._sum_C.cpu() + state[0]
         self._num += state[1]
 
     def score(self) -> Tensor:
         """Mean over images."""
-        return (self._sum_C / max(self._num, 1)).float()
+        return (self._sum_C.cpu() / max(self._num, 1)).float()

@@ -3,7 +3,7 @@
     python -m benchmarks.scoring --root PATH
 
 ResNet-18 at 128 px, the criterion's own number of images, bf16 on a GPU. A plain pass runs the net
-in inference over the images that SNNL reads. "All criteria" are scored together, as one statistics
+in inference over the images that SNNL reads, 256 at once. "All criteria" are scored together, as one statistics
 pass does; the one backward pass that some of them need is in the row before. Medians of
 ``--repeats``; rows take turns.
 """
@@ -22,7 +22,7 @@ from search_spaces.ham10000 import ham10000
 from trainables.data.device import DeviceData
 from trainables.data.load import load_dataset
 from trainables.node import make_baseline
-from trainables.scoring import score_criteria, scoring_rows
+from trainables.scoring import GPU_BATCH, score_criteria, scoring_rows
 from trainables.training import Trainer
 from trainables.trial import initial_model, prepare_device
 from trainables.trial_spec import Prune
@@ -58,12 +58,14 @@ def main() -> None:
 
     order = scoring_rows(model, trial.prune, trainer, baseline)
 
+    plain_order = torch.cat(order).split(GPU_BATCH)
+
     @torch.inference_mode()
     def plain() -> None:
-        for rows in order:
+        for rows in plain_order:
             image_NCHW = trainer.eval_images(trial.baseline.training, rows)
             with trainer.autocast():
-                baseline.logits(model, image_NCHW, trainer.data.group_N[rows.to(device)])
+                baseline.logits(model, image_NCHW, trainer.data.group_N[trainer.data.on_device(rows)])
 
     def backward() -> None:
         score_criteria(model, [prune(name) for name in GRADIENTS], trainer, baseline)

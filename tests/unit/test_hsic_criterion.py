@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trainables.metrics.kernels import hsic_unbiased
 from trainables.pruning.base import ScoringBatch, ScoringContext, ScoringError
-from trainables.pruning.hsic import HSIC, channel_hsic
+from trainables.pruning.hsic import HSIC, _hsic_1, channel_hsic, hsic_1_by_groups
 
 torch.set_num_threads(1)
 
@@ -120,3 +120,13 @@ def test_batches_that_say_nothing_are_left_out_and_alone_they_are_an_error() -> 
     few = fed([3, 29], feature_NCHW, torch.cat([group_N[:3], torch.zeros(29, dtype=torch.int64)]))
     with pytest.raises(ScoringError, match="no batch of 128 holds two groups and four images"):
         few.score()
+
+
+def test_sums_by_group_give_the_estimator_of_all_pairs() -> None:
+    """What GPUs compute against what CPUs do."""
+    generator = torch.Generator().manual_seed(2)
+    kernel_CNN = torch.rand(4, 15, 15, generator=generator, dtype=torch.float64)
+    kernel_CNN = kernel_CNN + kernel_CNN.transpose(1, 2)
+    group_N = torch.randint(0, 3, (15,), generator=generator)
+    expected_C = _hsic_1(kernel_CNN, (group_N[:, None] == group_N).double())
+    torch.testing.assert_close(hsic_1_by_groups(kernel_CNN, group_N), expected_C)

@@ -242,7 +242,8 @@ def _finish(image_NCHW: Tensor, mean: Channels, std: Channels) -> Tensor:
 
 @functools.lru_cache(maxsize=16)
 def _on(device: torch.device, mean: Channels, std: Channels) -> Tensor:
-    return torch.tensor([mean, std]).to(device)
+    with torch.inference_mode(False):  # training uses it too
+        return torch.tensor([mean, std]).to(device)
 
 
 def _check(image_NHWC: Tensor, image_size: int) -> tuple[int, int]:

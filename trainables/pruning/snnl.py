@@ -18,7 +18,7 @@ from torch import Tensor
 from trainables.errors import UserError
 from trainables.pruning.base import Criterion, ScoringBatch, ScoringContext, ScoringError
 from trainables.pruning.orders import Sampling, group_batches
-from trainables.pruning.snnl_loss import PAPER_EPS, chance_level, partners, rows_of, snnl_fair
+from trainables.pruning.snnl_loss import PAPER_EPS, anchors, chance_level, rows_of, snnl_fair
 from trainables.registry import criteria
 
 __all__ = ["PAPER", "PAPER_EPS", "SNNL", "chance_level", "snnl_fair"]
@@ -120,7 +120,7 @@ class SNNL(Criterion):
             cell_N = torch.where(group_N < 0, -1, label_N * (group_N.max() + 1) + group_N)
         large = torch.bincount(cell_N[cell_N >= 0], minlength=1) >= self.config.min_group
         row_N = torch.nonzero((cell_N >= 0) & large[cell_N.clamp(min=0)]).flatten()
-        row_N = row_N[partners(group_N[row_N], None if label_N is None else label_N[row_N])[1]]
+        row_N = row_N[anchors(group_N[row_N], None if label_N is None else label_N[row_N])]
         if not len(row_N):
             return
         counts_N = torch.zeros(len(group_N), dtype=torch.bool)

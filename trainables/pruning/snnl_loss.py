@@ -13,12 +13,17 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from trainables.pruning.distances import mean_over_pairs, square_distances
 
 PAPER_EPS = 1e-9
 COSINE_ROUNDING = 1e-6
 """A mean cosine distance below this is rounding: all maps of the channel point the same way."""
+
+SAFE_TEMPERATURE = 0.05
+"""From here on exp(-2 / T), the weight of opposite maps, is far from float32's smallest number."""
+TINY = 1e-30
 
 
 def snnl_fair(
@@ -66,15 +71,17 @@ def snnl_fair(
     known_N = group_N >= 0
     feature_NCHW, group_N = rows_of(feature_NCHW, known_N), group_N[known_N]
     label_N = None if label_N is None else label_N[known_N]
-    stranger_NN = torch.eye(len(group_N), dtype=torch.bool, device=group_N.device)
-    if label_N is not None:
-        stranger_NN = stranger_NN | (label_N[:, None] != label_N)
-    partner_NN, anchor_N = partners(group_N, label_N)
+    anchor_N = anchors(group_N, label_N)
     if mode == "paper":
         anchor_N = torch.ones_like(anchor_N)
-    score_C = torch.full((feature_NCHW.shape[1],), torch.nan, device=feature_NCHW.device)
+    device = feature_NCHW.device
     if not bool(anchor_N.any()):
-        return score_C
+        return torch.full((feature_NCHW.shape[1],), torch.nan, device=device)
+    weight_N = _anchor_weights(group_N[anchor_N], anchor_weight).to(device, non_blocking=True)
+    is_plain = mode == "corrected" and distance == "cosine" and scale == "none"
+    if device.type == "cuda" and is_plain and temperature >= SAFE_TEMPERATURE:
+        loss_CN = loss_by_sums(feature_NCHW, group_N, label_N, temperature)
+        return rows_of(loss_CN, anchor_N, dim=1) @ weight_N
 
     if distance == "cosine":
         distance_CNN = _cosine_distance(feature_NCHW)
@@ -84,18 +91,47 @@ def snnl_fair(
         floor = COSINE_ROUNDING if distance == "cosine" else 0.0
         distance_CNN = distance_CNN / mean_over_pairs(distance_CNN, floor)
     logit_CNN = -distance_CNN / temperature
-    weight_N = _anchor_weights(group_N[anchor_N], anchor_weight).to(logit_CNN.dtype)
-    partner_NN, stranger_NN, weight_N = (
-        each.to(logit_CNN.device, non_blocking=True)
-        for each in (partner_NN, stranger_NN, weight_N)
-    )
+    group_N = group_N.to(device, non_blocking=True)
+    label_N = None if label_N is None else label_N.to(device, non_blocking=True)
+    self_NN = torch.eye(len(group_N), dtype=torch.bool, device=device)
+    partner_NN = (group_N[:, None] == group_N) & ~self_NN
+    stranger_NN = self_NN
+    if label_N is not None:
+        near_NN = label_N[:, None] == label_N
+        partner_NN, stranger_NN = partner_NN & near_NN, self_NN | ~near_NN
     below_CN = logit_CNN.masked_fill(stranger_NN, -torch.inf).logsumexp(2)
     if mode == "paper":
         exp_CNN = logit_CNN.exp()
         above_CN = torch.log(torch.where(partner_NN, exp_CNN, 0).sum(2) + 1 + PAPER_EPS)
     else:
         above_CN = logit_CNN.masked_fill(~partner_NN, -torch.inf).logsumexp(2)
-    return rows_of(below_CN - above_CN, anchor_N, dim=1) @ weight_N
+    return rows_of(below_CN - above_CN, anchor_N, dim=1) @ weight_N.to(below_CN.dtype)
+
+
+def loss_by_sums(
+    feature_NCHW: Tensor, group_N: Tensor, label_N: Tensor | None, temperature: float
+) -> Tensor:
+    """The ``corrected`` cosine loss of each image, loss_CN, in a fifth of the passes over all
+    pairs: one product with the groups gives all sums. Not for images that are no anchors, whose
+    loss is infinite. ``temperature`` is at least ``SAFE_TEMPERATURE``.
+    """
+    device, num = feature_NCHW.device, len(group_N)
+    class_N = torch.zeros_like(group_N) if label_N is None else label_N
+    num_groups = int(group_N.max()) + 1
+    cell_K, cell_N = (class_N * num_groups + group_N).unique(return_inverse=True)
+    own_NK = functional.one_hot(cell_N, len(cell_K)).float().to(device, non_blocking=True)
+    near_NK = (class_N[:, None] == cell_K // num_groups).float().to(device, non_blocking=True)
+    z_CNP = feature_NCHW.float().flatten(2).transpose(0, 1)
+    unit_CNP = functional.normalize(z_CNP, dim=2, eps=TINY)
+    start = torch.full((1, 1, 1), -1 / temperature, device=device)
+    logit_CNN = torch.baddbmm(
+        start.expand(len(unit_CNP), num, num), unit_CNP, unit_CNP.transpose(1, 2),
+        alpha=1 / temperature,
+    )  # fmt: skip
+    weight_CNN = logit_CNN.exp_()
+    weight_CNN.diagonal(dim1=1, dim2=2).zero_()
+    sum_CNK = weight_CNN @ own_NK
+    return (sum_CNK * near_NK).sum(2).log() - (sum_CNK * own_NK).sum(2).log()
 
 
 def chance_level(
@@ -112,22 +148,29 @@ def chance_level(
     """
     known_N = group_N >= 0
     group_N, label_N = group_N[known_N], None if label_N is None else label_N[known_N]
-    partner_NN, anchor_N = partners(group_N, label_N)
-    near_N = torch.full_like(group_N, len(group_N))
-    if label_N is not None:
-        near_N = (label_N[:, None] == label_N).sum(1)
-    level_N = -torch.log(partner_NN.sum(1)[anchor_N].double() / (near_N[anchor_N] - 1))
+    same_N, near_N, anchor_N = _neighbours(group_N, label_N)
+    level_N = -torch.log((same_N - 1)[anchor_N].double() / (near_N[anchor_N] - 1))
     return float(level_N @ _anchor_weights(group_N[anchor_N], anchor_weight).double())
 
 
-def partners(group_N: Tensor, label_N: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Which other images share an image's group (and class), and the images that are anchors:
-    those that have such a partner and a neighbour of another group.
+def anchors(group_N: Tensor, label_N: Tensor | None) -> Tensor:
+    """Images that share their group (and class) with another one and have a neighbour of another
+    group (in their class): a mask.
     """
-    same_NN = group_N[:, None] == group_N[None, :]
-    near_NN = torch.ones_like(same_NN) if label_N is None else label_N[:, None] == label_N
-    partner_NN = same_NN & near_NN & ~torch.eye(len(group_N), dtype=torch.bool).to(same_NN.device)
-    return partner_NN, partner_NN.any(1) & (near_NN & ~same_NN).any(1)
+    return _neighbours(group_N, label_N)[2]
+
+
+def _neighbours(group_N: Tensor, label_N: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each image the number of its group (and class), of its class, both with itself, and
+    whether it is an anchor.
+    """
+    near_N, cell_N = torch.full_like(group_N, len(group_N)), group_N
+    if label_N is not None and len(group_N):
+        _, class_N, num_Y = label_N.unique(return_inverse=True, return_counts=True)
+        near_N, cell_N = num_Y[class_N], class_N * (group_N.max() + 1) + group_N
+    _, own_N, num_K = cell_N.unique(return_inverse=True, return_counts=True)
+    same_N = num_K[own_N]
+    return same_N, near_N, (same_N > 1) & (same_N < near_N)
 
 
 def rows_of(value: Tensor, chosen_N: Tensor, dim: int = 0) -> Tensor:

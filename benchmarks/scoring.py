@@ -3,9 +3,9 @@
     python -m benchmarks.scoring --root PATH
 
 ResNet-18 at 128 px, the criterion's own number of images, bf16 on a GPU. A plain pass runs the net
-in inference over the images that SNNL reads, 256 at once. "All criteria" are scored together, as one statistics
-pass does; the one backward pass that some of them need is in the row before. Medians of
-``--repeats``; rows take turns.
+in inference over the images that SNNL reads, 256 at once. "All criteria" are scored together, as
+one statistics pass does; the one backward pass that some of them need is in the row before.
+Medians of ``--repeats``; rows take turns.
 """
 
 from __future__ import annotations
@@ -64,8 +64,9 @@ def main() -> None:
     def plain() -> None:
         for rows in plain_order:
             image_NCHW = trainer.eval_images(trial.baseline.training, rows)
+            group_N = trainer.data.group_N[trainer.data.on_device(rows)]
             with trainer.autocast():
-                baseline.logits(model, image_NCHW, trainer.data.group_N[trainer.data.on_device(rows)])
+                baseline.logits(model, image_NCHW, group_N)
 
     def backward() -> None:
         score_criteria(model, [prune(name) for name in GRADIENTS], trainer, baseline)

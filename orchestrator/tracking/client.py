@@ -92,19 +92,26 @@ def tracking_errors(uri: str) -> Iterator[None]:
         raise TrackingError(f"MLflow at {uri}: {line[:300]}") from error
 
 
+REGISTRY_URI = "MLFLOW_REGISTRY_URI"
+
+
 @contextlib.contextmanager
 def as_default(uri: str) -> Iterator[None]:
     """``log_model`` writes to MLflow's global address: this one while it runs."""
     import mlflow
 
-    before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    # MLflow mirrors both addresses in the environment; one that nobody set must be unset again,
+    # or the registry would no longer follow the tracking address that the caller sets later
+    before = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", REGISTRY_URI)}
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
     try:
         yield
     finally:
-        mlflow.set_tracking_uri(before[0])
-        mlflow.set_registry_uri(before[1])
+        mlflow.set_tracking_uri(before["MLFLOW_TRACKING_URI"])
+        mlflow.set_registry_uri(before[REGISTRY_URI])
+        if before[REGISTRY_URI] is None:
+            os.environ.pop(REGISTRY_URI, None)
 
 
 def is_tracking_failure(error: Exception) -> bool:

@@ -113,8 +113,28 @@ def train_point(config: dict[str, Any], context: dict[str, Any]) -> None:
     tune.report(found)
 
 
-def run_independent(options: argparse.Namespace, scratch: str) -> dict[str, Any]:
-    """Seconds of the sampled points, and what they measured; ``scratch``: Tune's own folder."""
+class _KeepFinished:
+    """Writes each finished trial down at once, one JSON document a line.
+
+    Only what ran to its end counts: a trial that was cut off has seconds, but no result.
+    """
+
+    def __init__(self, path: Path, shared: dict[str, Any], options: argparse.Namespace) -> None:
+        self.path, self.shared, self.options = path, shared, options
+
+    def finished(self, config: dict[str, Any], metrics: dict[str, Any]) -> None:
+        line = self.shared | {
+            "point": " ".join(str(config[name]) for name in POINT),
+            "metrics": {k: metrics[k] for k in ("f1", "eodd_hardt")},
+            "seconds": metrics["time_total_s"],
+            "epochs": self.options.epochs + config["n"] * self.options.finetune_epochs,
+        }
+        with self.path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def run_independent(options: argparse.Namespace, scratch: str, kept: Path) -> None:
+    """Run the sampled points; each that ends is a line of ``kept``. ``scratch``: Tune's folder."""
     import optuna
     import ray
     import torch
@@ -138,6 +158,13 @@ def run_independent(options: argparse.Namespace, scratch: str) -> dict[str, Any]
         "jpeg_root": str(options.root), "device": "cuda" if num_gpus else "cpu",
         "loader_workers": cpus if num_gpus else 0,
     }  # fmt: skip
+    keeper = _KeepFinished(kept, {"at_once": at_once, "options": said(options)}, options)
+
+    class Keep(tune.Callback):
+        def on_trial_result(self, iteration, trials, trial, result, **info):  # type: ignore[no-untyped-def]
+            if "f1" in result:  # the only report of a trial, its last act
+                keeper.finished(trial.config, result)
+
     tuner = tune.Tuner(
         tune.with_resources(
             tune.with_parameters(train_point, context=context), {"cpu": cpus, "gpu": share}
@@ -158,27 +185,33 @@ def run_independent(options: argparse.Namespace, scratch: str) -> dict[str, Any]
             max_concurrent_trials=at_once,
         ),
         run_config=tune.RunConfig(
-            name="independent", storage_path=scratch, verbose=0
+            name="independent", storage_path=scratch, verbose=0, callbacks=[Keep()]
         ),
     )  # fmt: skip
     results = tuner.fit()
     ray.shutdown()
     if results.errors:
         raise SystemExit(f"an independent trial failed: {results.errors[0]}")
+
+
+def read_independent(kept: Path) -> dict[str, Any]:
+    """What the finished independent trials measured, together.
+
+    Raises:
+        SystemExit: trials of different spaces or numbers at once in one file.
+    """
+    lines = [json.loads(line) for line in kept.read_text().splitlines()]
     points: dict[str, list[dict[str, float]]] = {}
-    epochs, busy = 0, 0.0
-    for result in results:
-        config, metrics = result.config, result.metrics
-        if config is None or metrics is None:
-            raise SystemExit("an independent trial reported nothing")
-        where = " ".join(str(config[name]) for name in POINT)
-        points.setdefault(where, []).append({k: metrics[k] for k in ("f1", "eodd_hardt")})
-        busy += metrics["time_total_s"]
-        epochs += options.epochs + config["n"] * options.finetune_epochs
+    for line in lines:
+        points.setdefault(line["point"], []).append(line["metrics"])
+        if any(line[name] != lines[0][name] for name in ("options", "at_once")):
+            raise SystemExit(f"{kept}: trials of more than one run; begin with an empty folder")
+    at_once = lines[0]["at_once"]
     # as if every place on the GPUs had been taken all the time, and nothing had to be started
     return {
-        "seconds": busy / at_once, "points": points, "epochs": epochs, "at_once": at_once,
-        "options": said(options),
+        "seconds": sum(line["seconds"] for line in lines) / at_once, "points": points,
+        "epochs": sum(line["epochs"] for line in lines), "at_once": at_once,
+        "finished": len(lines), "options": lines[0]["options"],
     }  # fmt: skip
 
 
@@ -200,19 +233,19 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the sampler of the points")
     parser.add_argument("--set", action="append", default=[], help="override of the space")
     parser.add_argument("--keep", type=Path, help="folder for what was measured")
-    parser.add_argument("--only", choices=("fatefront", "independent"), help="one side")
+    parser.add_argument("--only", choices=("fatefront", "independent", "table"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fatefront-") as folder:
         kept = options.keep or Path(folder)
         kept.mkdir(parents=True, exist_ok=True)
-        if options.only != "independent":
-            ours = run_fatefront(options, Path(folder) / "sweep")
-            (kept / "fatefront.json").write_text(json.dumps(ours))
-        if options.only != "fatefront":
-            (kept / "independent.json").write_text(json.dumps(run_independent(options, folder)))
-        sides = [kept / f"{name}.json" for name in ("fatefront", "independent")]
-        if all(path.exists() for path in sides):
-            print_table(options, *(json.loads(path.read_text()) for path in sides))
+        ours, theirs = kept / "fatefront.json", kept / "independent.jsonl"
+        if options.only in (None, "fatefront"):
+            ours.write_text(json.dumps(run_fatefront(options, Path(folder) / "sweep")))
+        if options.only in (None, "independent"):
+            theirs.unlink(missing_ok=True)
+            run_independent(options, folder, theirs)
+        if ours.exists() and theirs.exists():
+            print_table(options, json.loads(ours.read_text()), read_independent(theirs))
 
 
 def print_table(
@@ -238,7 +271,7 @@ def print_table(
     print("| | GPU-seconds | |")
     print("|---|---|---|")
     print(f"| fatefront | {ours_gpu:.0f} | measured |")
-    how = f"{options.sample} points measured in {theirs['seconds'] * gpus:.0f}"
+    how = f"{theirs['finished']} points measured in {theirs['seconds'] * gpus:.0f}"
     how += f", {theirs['at_once']} at once, x {scale:.2f}"
     print(f"| independent trials | {theirs_gpu:.0f} | {how} |")
     print(f"| ratio | {theirs_gpu / ours_gpu:.1f} | |")

@@ -33,6 +33,7 @@ from trainables.metrics.figures import (
     Figure,
     contrast_figure,
     fate_figure,
+    is_above,
     metric_figure,
     worst_group_figure,
 )
@@ -160,8 +161,7 @@ class _Judging:
         for gap in GAPS:
             least = floors[gap].floor or 0.0
             self.figures[f"fate_{gap}"] = fate_figure(replicates, gap, 0, floor=least)
-            low = self.figures[gap].interval(0).low
-            self.is_determined[f"fate_{gap}"] = low is not None and low > max(least, 0.0)
+            self.is_determined[f"fate_{gap}"] = is_above(self.figures[gap].interval(0), least)
 
     def judgement(
         self,

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainables.metrics.crossed import CONFIDENCE, Interval, interval
+from trainables.metrics.fairness import GAPS
 from trainables.metrics.fate import fate, undefined_reason
 from trainables.metrics.replicates import Replicates
+from trainables.metrics.student_t import t_quantile
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Figure:
         smallest_cell: images of the least class and group.
         reason_A: why a row's figure has no interval although it has a value; None: it has one.
         flat_A: which cells have no variance under resampling, in words; (): none in any row.
+        non_negative: never below 0 (a gap): intervals are taken on the log scale.
     """
 
     value_AS: np.ndarray
@@ -40,6 +43,7 @@ class Figure:
     smallest_cell: int
     reason_A: tuple[str | None, ...]
     flat_A: tuple[str, ...] = ()
+    non_negative: bool = False
 
     @property
     def num_seeds_A(self) -> np.ndarray:
@@ -57,6 +61,7 @@ class Figure:
             num_patients=self.num_patients,
             smallest_cell=self.smallest_cell,
             flat=self.flat_A[row] if self.flat_A else "",
+            non_negative=self.non_negative,
             confidence=confidence,
         )
 
@@ -81,6 +86,7 @@ def metric_figure(replicates: Replicates, name: str) -> Figure:
         replicates.smallest_cell,
         (None,) * len(value_AS),
         _flat(replicates),
+        non_negative=name in GAPS or name.endswith("_diff"),
     )
 
 
@@ -93,6 +99,19 @@ def _flat(replicates: Replicates) -> tuple[str, ...]:
         f"all or no images hit in {num} of {num_cells} classes and groups" if num else ""
         for num in (replicates.flat_ASK | ~present_AS1).all(1).sum(1).tolist()
     )
+
+
+def is_above(gap: Interval, floor: float, *, confidence: float = CONFIDENCE) -> bool:
+    """Whether a gap lies above ``floor`` and is told from 0, so that a ratio to it can have an
+    interval.
+
+    Its own interval, being on the log scale, never reaches 0; what a denominator needs is that
+    value - t standard error is above 0 (Fieller's condition).
+    """
+    error = gap.standard_error
+    if gap.value is None or gap.low is None or gap.df is None or error is None:
+        return False
+    return gap.value > t_quantile(gap.df, confidence) * error and gap.low > max(floor, 0.0)
 
 
 def worst_group_figure(replicates: Replicates) -> Figure:
@@ -146,7 +165,7 @@ def fate_figure(
     ratios of the original means (Cochran, Sampling Techniques, 3rd ed., section 6.4). Means are
     over the seeds that the arm and the reference have in common.
 
-    A row is not determined where the interval of the reference's gap reaches ``floor``: there the
+    A row is not determined where the reference's gap is not ``is_above`` the ``floor``: there the
     linearisation does not hold. The reference's own FATE is 0 by definition.
 
     Args:
@@ -184,14 +203,13 @@ def fate_figure(
             *rows[3],
             num_patients=replicates.num_patients,
             smallest_cell=replicates.smallest_cell,
+            non_negative=True,
             confidence=confidence,
         )
-        low, least = of_gap_interval.low, max(floor, 0.0)
-        reaches = low is None or low <= least
         reasons.append(
-            f"not determined: the interval of the reference's gap reaches {least:g}"
-            if reaches
-            else None
+            None
+            if is_above(of_gap_interval, floor, confidence=confidence)
+            else f"not determined: the interval of the reference's gap reaches {max(floor, 0.0):g}"
         )
     return Figure(
         value_AS,

@@ -328,6 +328,33 @@ def test_interval_without_patient_noise_is_that_of_students_t() -> None:
     assert one.approximate == ("3 seeds, fewer than 5",)
 
 
+def test_interval_of_a_gap_is_the_plain_one_of_its_logarithm() -> None:
+    rng = np.random.default_rng(1)
+    value_S = np.array([0.20, 0.21, 0.19, 0.205, 0.195])
+    replicate_RS = value_S + rng.normal(0, 0.004, (4000, 1)) + rng.normal(0, 0.003, (4000, 5))
+    gap = interval(value_S, replicate_RS, num_patients=100, non_negative=True)
+    # where the spread is small beside the value, logarithms spread as values do over the value
+    of_log = interval(np.log(value_S), np.log(replicate_RS), num_patients=100)
+    assert gap.low == pytest.approx(math.exp(of_log.low), rel=2e-3)
+    assert gap.high == pytest.approx(math.exp(of_log.high), rel=2e-3)
+    plain = interval(value_S, replicate_RS, num_patients=100)
+    assert (gap.df, gap.standard_error) == (plain.df, plain.standard_error)
+    assert gap.low * gap.high == pytest.approx(gap.value**2)
+
+
+def test_interval_of_a_gap_is_above_0_and_does_not_run_away() -> None:
+    rng = np.random.default_rng(2)
+    ends = []
+    for value in (1.0, 0.51, 0.5, 0.49, 0.1, 0.01, 0.0):
+        replicate_RS = rng.normal(value, 0.25, (20000, 1))
+        gap = interval(np.array([value]), replicate_RS, num_patients=10**6, non_negative=True)
+        assert 0 <= gap.low <= value <= gap.high < value + 0.25 * 1.96 * 1.75
+        ends.append((gap.low, gap.high))
+    assert ends == sorted(ends, reverse=True)  # no step where the exponential ends
+    still = interval(np.zeros(2), np.zeros((9, 2)), num_patients=9, non_negative=True)
+    assert (still.low, still.high) == (0, 0)
+
+
 def test_one_seed_has_the_patient_part_only_and_says_so() -> None:
     replicate_RS = np.random.default_rng(0).normal(size=(200, 1))
     one = interval(np.array([0.4]), replicate_RS, num_patients=31, smallest_cell=3)
@@ -408,7 +435,9 @@ def test_fate_is_not_determined_where_the_reference_gap_reaches_its_floor() -> N
         assert (one.value, one.low, one.high) == (determined.value, None, None)
         assert one.reason.startswith("not determined")
     assert fate_interval(found, "eodd_hardt", 1, 0, floor=low - 1e-9).low is not None
+    # its own interval never reaches 0, but value - t standard error does
     wide = _made_up([[0.6] * 5, [0.66] * 5], [[0.2] * 5, [0.15] * 5], 0.4)
+    assert metric_interval(wide, "eodd_hardt", 0).low > 0
     assert fate_interval(wide, "eodd_hardt", 1, 0).low is None
     zero = _made_up([[0.6] * 5, [0.66] * 5], [[0.0] * 5, [0.15] * 5], 0.02)
     assert fate_interval(zero, "eodd_hardt", 1, 0).reason == "reference gap is 0"

@@ -7,7 +7,7 @@ import importlib.util
 import pkgutil
 from pathlib import Path
 
-NOT_SPACES = {"words", "sweep_spec", "parts", "json_schema"}
+NOT_SPACES = {"words", "sweep_spec", "parts", "json_schema", "objectives"}
 """Modules of the package that are what spaces are made of."""
 
 

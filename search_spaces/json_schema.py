@@ -10,7 +10,8 @@ import json
 from importlib.resources import files
 from typing import Any
 
-from search_spaces.sweep_spec import OBJECTIVES, SweepSpec
+from search_spaces.objectives import OBJECTIVES, objectives
+from search_spaces.sweep_spec import SweepSpec
 from trainables.registry import Registry, backbones, baselines, criteria, datasets
 from trainables.trial_spec import Prune
 
@@ -64,7 +65,10 @@ class _Builder:
         properties["prune"] = self._prune(properties["prune"])
         properties["reference"] |= {"enum": self._names(baselines)}
         properties["controls"]["items"] = {"enum": self._controls()}
-        self._defs["Search"]["properties"]["objectives"]["items"] = {"enum": list(OBJECTIVES)}
+        others = objectives.names() if self._installed else ()
+        self._defs["Search"]["properties"]["objectives"]["items"] = {
+            "enum": list(dict.fromkeys((*OBJECTIVES, *others)))
+        }
         return {
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             "$id": "fatefront/space.schema.json",

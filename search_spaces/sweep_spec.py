@@ -12,6 +12,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, field_validator, model_validator
 
+from search_spaces.objectives import OBJECTIVES, UNDRAWN, objectives
 from search_spaces.words import (
     Choice,
     Integer,
@@ -30,15 +31,6 @@ from trainables.errors import UserError, shortened
 from trainables.registry import backbones, baselines, criteria, datasets
 from trainables.specs import Spec, part, validate
 from trainables.trial_spec import Compute, Prune, Recipe, Trial
-
-OBJECTIVES = (
-    "fate_eodd_hardt", "fate_eodd", "fate_eopp1", "fate_eopp0", "f1", "f1_worst_group",
-    "gap_debiased", "auroc", "params", "flops", "latency",
-)  # fmt: skip
-"""What may be searched for; directions are in ``orchestrator/fronts/objectives.py``."""
-UNDRAWN = ("gap_debiased", "auroc", "latency")
-"""Objectives that are not redrawn with seeds and patients, so that no race can be about them."""
-
 
 MOST_TRIALS = 10**9
 MAX_GRID = 1_000_000
@@ -96,11 +88,11 @@ class Search(Spec):
 
     @model_validator(mode="after")
     def _objectives_known(self) -> Search:
-        unknown = [name for name in self.objectives if name not in OBJECTIVES]
-        if unknown:
-            near = difflib.get_close_matches(unknown[0], OBJECTIVES, n=1)
-            hint = f", did you mean {near[0]!r}?" if near else f" (known: {', '.join(OBJECTIVES)})"
-            raise ValueError(f"unknown objective {unknown[0]!r}{hint}")
+        try:
+            for name in self.objectives:
+                objectives.check(name)
+        except UserError as error:
+            raise ValueError(str(error)) from None
         if len(set(self.objectives)) < len(self.objectives):
             raise ValueError(f"objectives must be distinct but got {list(self.objectives)}")
         if self.objectives and not 2 <= len(self.objectives) <= 3:
@@ -108,7 +100,7 @@ class Search(Spec):
                 f"objectives must be two or three but got {len(self.objectives)}: "
                 f"{', '.join(self.objectives)}"
             )
-        undrawn = [name for name in self.objectives if name in UNDRAWN]
+        undrawn = [n for n in self.objectives if n in UNDRAWN or n not in OBJECTIVES]
         asks = "racing" if self.racing else "stop_at" if self.stop_at is not None else None
         if asks and (undrawn or self.mode == "paper"):
             what = f"objective {undrawn[0]!r}" if undrawn else "mode 'paper'"

@@ -54,8 +54,8 @@ def release(point: EntryPoint) -> str:
     return f"{point.dist.name} {point.dist.version}"
 
 
-def load(kind: str, brought: Brought) -> Any:
-    """Import a part that a package brings.
+def load(kind: str, brought: Brought, needs: str = "Config") -> Any:
+    """Import a part that a package brings: a class with the attribute ``needs``.
 
     Raises:
         UserError: it cannot be imported, or is not what it is said to be; the message names the
@@ -68,8 +68,8 @@ def load(kind: str, brought: Brought) -> Any:
     except Exception as error:  # whatever somebody else's module does when it is imported
         reason = f"{type(error).__name__}: {first_line(str(error), 'no message')}"
         raise UserError(f"{kind} {point.name!r} cannot be loaded: {reason} ({place})") from error
-    if not isinstance(part, type) or not hasattr(part, "Config"):
-        raise UserError(f"{kind} {point.name!r} is not a class with a `Config` ({place})")
+    if not isinstance(part, type) or not hasattr(part, needs):
+        raise UserError(f"{kind} {point.name!r} is not a class with a `{needs}` ({place})")
     if getattr(part, "name", None) != point.name:
         raise UserError(
             f"{kind} {point.name!r} calls itself {getattr(part, 'name', None)!r}: the entry point "

@@ -21,8 +21,12 @@ T = TypeVar("T", bound=type)
 class Registry:
     """One kind of part: ``register`` on the class, ``get`` by name."""
 
-    def __init__(self, kind: str, group: str, builtin: dict[str, str]) -> None:
+    def __init__(
+        self, kind: str, group: str, builtin: dict[str, str], *, needs: str = "Config"
+    ) -> None:
+        """``needs``: what a class of another package must have."""
         self.kind = kind
+        self.needs = needs
         self.group = group
         self._modules = dict(builtin)
         self._classes: dict[str, Any] = {}
@@ -60,7 +64,7 @@ class Registry:
             if name in self._modules:
                 importlib.import_module(self._modules[name])
             elif (brought := packages.entry(self.kind, self.group, name)) is not None:
-                self._classes[name] = packages.load(self.kind, brought)
+                self._classes[name] = packages.load(self.kind, brought, self.needs)
         if name not in self._classes:
             near = difflib.get_close_matches(name, self.names(), n=1)
             hint = (

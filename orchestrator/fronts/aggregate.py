@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.fronts.constraints import f1_loss
+from search_spaces.objectives import OwnObjective, objectives
+from trainables.errors import UserError, first_line
 from trainables.metrics.fate import fate, levelling_tag, undefined_reason
 
 GAPS = ("eopp0", "eopp1", "eodd", "eodd_hardt")
@@ -73,6 +76,10 @@ def _aggregate(
         "latency": _mean([_latency(record) for record in members], "seconds"),
     }
     undefined: dict[str, str] = {}
+    for own, cls in objectives.loaded().items():
+        figures[own] = _mean([{own: own_value(cls, record)} for record in members], own)
+        if figures[own] is None:
+            undefined[own] = "the objective gives no number for a seed"
     per_seed: dict[str, tuple[float | None, ...]] = {
         figure: tuple(o[figure] for o in ours) for figure in ("f1", *GAPS)
     }
@@ -99,6 +106,25 @@ def _aggregate(
               for f1 in (group_f1, reference_f1))
         ),
     )
+
+
+def own_value(objective: type[OwnObjective], record: Mapping[str, Any]) -> float | None:
+    """What another package's objective says of a record; None where that is no finite number.
+
+    Raises:
+        UserError: it fails.
+    """
+    result = record["result"]
+    try:
+        value = objective.value(result["metrics"]["validation"], result["model"])
+        return None if value is None or not math.isfinite(value) else float(value)
+    except Exception as error:  # whatever somebody else's function does
+        reason = f"{type(error).__name__}: {first_line(str(error), 'no message')}"
+        package = objectives.package(objective.name)
+        place = f"package {package}" if package else objective.__module__
+        raise UserError(
+            f"objective {objective.name!r} ({place}) fails on node {record['key']}: {reason}"
+        ) from error
 
 
 def _mean(rows: list[Mapping[str, Any]], figure: str) -> float | None:

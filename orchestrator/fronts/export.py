@@ -29,7 +29,8 @@ from orchestrator.ledger.records import load_records, read_events
 from orchestrator.ledger.sealed import COLUMNS, Opened, adaptive_keys
 from orchestrator.ledger.sealed import open_test as read_test
 from orchestrator.merging.nodes import open_store
-from search_spaces.sweep_spec import OBJECTIVES, SweepSpec
+from search_spaces.objectives import objectives as known_objectives
+from search_spaces.sweep_spec import SweepSpec
 from trainables.errors import UserError
 from trainables.store import Store
 
@@ -53,7 +54,7 @@ def export_sweep(
     Args:
         folder: the sweep.
         to: where to; made if missing, files of a former export are replaced.
-        objectives: names of ``OBJECTIVES``; the sweep's own if not given.
+        objectives: names, as of ``search.objectives``; the sweep's own if not given.
         open_test: read the members' sealed test predictions (the ledger keeps that).
 
     Returns:
@@ -135,8 +136,7 @@ def export_sweep(
 def _objectives(spec: SweepSpec, objectives: Sequence[str] | None) -> tuple[str, ...]:
     names = tuple(objectives) if objectives else spec.search.resolved_objectives
     for name in names:
-        if name not in OBJECTIVES:
-            raise UserError(f"unknown objective {name!r} (known: {', '.join(OBJECTIVES)})")
+        known_objectives.check(name)
     return names
 
 

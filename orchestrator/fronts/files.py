@@ -36,10 +36,15 @@ COLUMNS = (
 )  # fmt: skip
 
 
+def columns(front: Front) -> tuple[str, ...]:
+    """Of ``front.csv``: those of every front, and the objectives of other packages."""
+    return (*COLUMNS, *(name for name in front.objectives if name not in COLUMNS))
+
+
 def row(
     member: Member, front: Front, *, is_knee: bool = False, judgement: Judgement | None = None
 ) -> dict[str, Any]:
-    """One point as a flat row; the columns of ``COLUMNS``, undefined figures None."""
+    """One point as a flat row; the columns of ``columns``, undefined figures None."""
     point, trial, figures = member.aggregate, member.aggregate.trial, member.aggregate.figures
     fate_mean, fate_sd = spread(point.per_seed["fate_eodd_hardt"])
     chosen = front.selected.get(point.configuration)
@@ -71,7 +76,7 @@ def row(
     } | columns_of(judgement, point.configuration)
     return {
         name: known[name] if name in known else figures.get(name, trial.get(name))
-        for name in COLUMNS
+        for name in columns(front)
     }
 
 
@@ -141,7 +146,7 @@ def _approximate(front: Front, judgement: Judgement) -> list[str]:
 def write_front(folder: Path, front: Front, judgement: Judgement | None = None) -> None:
     """Write ``front.csv`` and ``front.json``: each whole or not at all."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, columns(front), lineterminator="\n")
     writer.writeheader()
     for line in rows(front, judgement):
         writer.writerow({name: _cell(value) for name, value in line.items()})

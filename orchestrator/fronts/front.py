@@ -17,7 +17,7 @@ import numpy as np
 
 from orchestrator.fronts.aggregate import Aggregate, aggregate
 from orchestrator.fronts.constraints import is_feasible
-from orchestrator.fronts.objectives import OBJECTIVES, maximised
+from orchestrator.fronts.objectives import maximised, objective
 from orchestrator.fronts.pareto import hypervolume, knee, pareto_mask
 from orchestrator.fronts.points import (
     DIFFERENT_SEEDS,
@@ -34,10 +34,6 @@ from search_spaces.sweep_spec import CONFIRMATION, SweepSpec
 
 Level = Literal["configuration", "trial"]
 Records = Mapping[str, Mapping[str, Any]]
-
-REFERENCE_POINT = {name: one.reference for name, one in OBJECTIVES.items()}
-"""Where the hypervolume starts; a point that is not above it in every objective adds nothing."""
-
 
 @dataclass(frozen=True)
 class Front:
@@ -265,10 +261,11 @@ def confirming(front: Front, records: Records) -> list[Aggregate]:
 
 def _reference_point(values_NK: np.ndarray, objectives: Sequence[str]) -> np.ndarray:
     """Of the hypervolume, in the objectives' own units; the worst of all points where an objective
-    has no natural one (parameters, operations, seconds).
+    has no natural one (parameters, operations, seconds). A point that is not above it in every
+    objective adds nothing.
     """
     worst_K = maximised(maximised(values_NK, objectives).min(0, initial=np.inf), objectives)
-    natural = [REFERENCE_POINT[name] for name in objectives]
+    natural = [objective(name).reference for name in objectives]
     pairs = zip(natural, worst_K.tolist(), strict=True)
     return np.array([(w if np.isfinite(w) else 0.0) if r is None else r for r, w in pairs])
 

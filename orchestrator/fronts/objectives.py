@@ -15,7 +15,9 @@ from typing import Literal
 
 import numpy as np
 
-from search_spaces.sweep_spec import OBJECTIVES as NAMES
+from search_spaces.objectives import OBJECTIVES as NAMES
+from search_spaces.objectives import objectives as others
+from trainables.errors import UserError
 
 Direction = Literal["maximize", "minimize"]
 
@@ -55,9 +57,23 @@ OBJECTIVES = {one.name: one for one in _ALL}
 assert tuple(OBJECTIVES) == NAMES
 
 
+def objective(name: str) -> Objective:
+    """A built-in objective, or one of another package.
+
+    Raises:
+        UserError: there is none, or its package is broken.
+    """
+    if name in OBJECTIVES:
+        return OBJECTIVES[name]
+    own = others.get(name)
+    if getattr(own, "direction", None) not in ("maximize", "minimize"):
+        raise UserError(f"the direction of objective {name!r} must be maximize or minimize")
+    return Objective(name, own.direction, own.reference)
+
+
 def directions(names: Sequence[str]) -> list[Direction]:
     """Direction of each objective."""
-    return [OBJECTIVES[name].direction for name in names]
+    return [objective(name).direction for name in names]
 
 
 def signs(names: Sequence[str]) -> np.ndarray:
@@ -72,7 +88,7 @@ def maximised(values_NK: np.ndarray, names: Sequence[str]) -> np.ndarray:
 
 def reference_point(names: Sequence[str]) -> tuple[float, ...] | None:
     """Where the hypervolume of ``maximised`` values starts; None: it has no natural start."""
-    found = [OBJECTIVES[name].reference for name in names]
+    found = [objective(name).reference for name in names]
     if any(value is None for value in found):
         return None
     return tuple(maximised(np.array(found, dtype=float), names).tolist())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from orchestrator.fronts.objectives import OBJECTIVES
+from orchestrator.fronts.objectives import directions
 from orchestrator.pages.document import figure, paragraph
 from orchestrator.pages.svg import (
     Chart,
@@ -101,7 +101,7 @@ def _parallel(
         labels += parts
         better = ""
         if index >= len(names):
-            better = " ↑" if OBJECTIVES[name].direction == "maximize" else " ↓"
+            better = " ↑" if directions([name]) == ["maximize"] else " ↓"
         chart.add(text(x, TOP - 22 if index % 2 == 0 else TOP - 8, name + better, anchor="middle"))
         places.append([(x, height) for height in heights])
     members = {m.aggregate.configuration for m in facts.front.members}

@@ -108,8 +108,8 @@ def as_default(uri: str) -> Iterator[None]:
     try:
         yield
     finally:
-        mlflow.set_tracking_uri(before["MLFLOW_TRACKING_URI"])
-        mlflow.set_registry_uri(before[REGISTRY_URI])
+        mlflow.set_tracking_uri(before["MLFLOW_TRACKING_URI"])  # type: ignore[arg-type]
+        mlflow.set_registry_uri(before[REGISTRY_URI])  # type: ignore[arg-type]
         if before[REGISTRY_URI] is None:
             os.environ.pop(REGISTRY_URI, None)
 

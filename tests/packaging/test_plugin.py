@@ -64,6 +64,18 @@ def test_a_trial_uses_both_parts(tmp_path: Path) -> None:
     assert len(nodes(tmp_path)) == 2  # the trained root and the pruned trial
 
 
+def test_a_space_is_searched_for_its_objective(tmp_path: Path) -> None:
+    packages = install(tmp_path)
+    asked = ("--set", "search.objectives=[recall_worst_group,f1]")
+    shown = fatefront("show", "quickstart", *asked, packages=packages, cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "recall_worst_group" in shown.stdout
+    (tmp_path / "nothing").mkdir()
+    shown = fatefront("show", "quickstart", *asked, packages=tmp_path / "nothing", cwd=tmp_path)
+    assert shown.returncode == 2
+    assert "unknown objective 'recall_worst_group', did you mean 'f1_worst_group'" in shown.stderr
+
+
 @pytest.mark.slow
 def test_another_release_computes_again(tmp_path: Path) -> None:
     first, second = install(tmp_path / "1"), install(tmp_path / "2", version='"0.2.0"')

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from search_spaces.objectives import objectives
 from trainables import packages
 from trainables.errors import UserError
 from trainables.registry import Registry, baselines, criteria
@@ -138,5 +139,5 @@ def test_two_packages_with_one_name_are_refused(install: Install) -> None:
 def test_the_example_s_entry_points_are_the_groups_that_are_read() -> None:
     root = Path(__file__).resolve().parents[2]
     text = (root / "examples/plugin/pyproject.toml").read_text("utf-8")
-    for registry in (baselines, criteria):
+    for registry in (baselines, criteria, objectives):
         assert f'[project.entry-points."{registry.group}"]' in text

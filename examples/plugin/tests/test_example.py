@@ -1,9 +1,10 @@
-"""The checks that every part of fatefront passes, and the mathematics of these two."""
+"""The checks that every part of fatefront passes, and the mathematics of these three."""
 
 import pytest
 import torch
 from fatefront_example.apoz import APoZ
 from fatefront_example.label_smoothing import LabelSmoothing
+from fatefront_example.worst_recall import RecallOfTheWorstGroup
 from torch.nn import functional
 
 from trainables.baselines.base import Batch, Task
@@ -41,3 +42,9 @@ def test_label_smoothing_is_the_mixture_of_two_cross_entropies():
     torch.testing.assert_close(
         found, 0.7 * functional.cross_entropy(logits_NK, label_N) + 0.3 * uniform
     )
+
+
+def test_the_objective_is_the_lowest_of_the_groups_that_are_assessed():
+    groups = {"a": {"recall": 0.8}, "b": {"recall": 0.6}, "few": {"recall": None}}
+    assert RecallOfTheWorstGroup.value({"groups": groups}, {}) == 0.6
+    assert RecallOfTheWorstGroup.value({"groups": {"few": {"recall": None}}}, {}) is None

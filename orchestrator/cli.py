@@ -234,6 +234,9 @@ def export(
     register: Annotated[
         bool, typer.Option("--register", help="Also in MLflow's registry, with aliases.")
     ] = False,
+    remake: Annotated[
+        bool, typer.Option("--remake", help="Train models again that were dropped.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Write the Pareto front and its models; opens the members' test split.
@@ -246,7 +249,7 @@ def export(
 
         asked = {"onnx": onnx, "torch_export": torch_export}
         graphs = tuple(name for name, wanted in asked.items() if wanted)
-        options = ExportOptions(not no_test, graphs, register)
+        options = ExportOptions(not no_test, graphs, register, remake)
         emit(publish(folder, to, options), json, render_published)
 
 

@@ -47,7 +47,7 @@ def run_single(
         raise UserError(
             f"{spec}: a trial needs `data` beside backbone, baseline, prune, n and seed"
         )
-    _check_device(device)
+    check_device(device)
     try:
         data = parse_data(document.pop("data"))
     except UserError as error:
@@ -95,13 +95,14 @@ def _traced(
         return run_trial(trial, dataset, store, device=device, report=trace.report)
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str, option: str = "--device") -> None:
+    """Raises UserError, naming the option, where a device is none or not on this machine."""
     import torch
 
     if device != "cpu" and not device.startswith("cuda"):
-        raise UserError(f"--device must be cpu or cuda but got {device!r}")
+        raise UserError(f"{option} must be cpu or cuda but got {device!r}")
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"--device {device}: this machine has no usable GPU")
+        raise UserError(f"{option} {device}: this machine has no usable GPU")
 
 
 def render_trial(document: dict[str, Any]) -> Group:

@@ -29,6 +29,7 @@ from orchestrator.ledger.records import load_records, read_events
 from orchestrator.ledger.sealed import COLUMNS, Opened, adaptive_keys
 from orchestrator.ledger.sealed import open_test as read_test
 from orchestrator.merging.nodes import open_store
+from orchestrator.models.remake import remake_models
 from search_spaces.objectives import objectives as known_objectives
 from search_spaces.sweep_spec import SweepSpec
 from trainables.errors import UserError
@@ -44,7 +45,12 @@ OPTIMISM = ("f1", *FATES)
 
 
 def export_sweep(
-    folder: Path, to: Path, *, objectives: Sequence[str] | None = None, open_test: bool = True
+    folder: Path,
+    to: Path,
+    *,
+    objectives: Sequence[str] | None = None,
+    open_test: bool = True,
+    remake: bool = False,
 ) -> dict[str, Any]:
     """Export the Pareto front of a sweep: tables, an interactive page, models; opens the members'
     test split.
@@ -56,6 +62,7 @@ def export_sweep(
         to: where to; made if missing, files of a former export are replaced.
         objectives: names, as of ``search.objectives``; the sweep's own if not given.
         open_test: read the members' sealed test predictions (the ledger keeps that).
+        remake: train the members' models that were dropped again; needs the data.
 
     Returns:
         A document of ``schemas/export.json``.
@@ -72,6 +79,8 @@ def export_sweep(
         raise UserError(f"nothing to export from {folder}: {why_empty(front)}")
     store = open_store(folder, manifest)
     to = _target(folder, to)
+    if remake:
+        remake_models(folder, front.keys, store, manifest)
     opened, notes = (
         _open(folder, front, records, store, spec, manifest) if open_test else (None, [])
     )
@@ -285,6 +294,7 @@ def render_export(document: dict[str, Any]) -> str:
         *document["files"],
         f"{len(document['models'])} models in {document['to']}/models",
         *(f"no model {m['name']}: {m['reason']}" for m in document["missing_models"]),
+        *(["--remake trains these again"] if document["missing_models"] else []),
     ]
     if test["opened"]:
         lines.append(

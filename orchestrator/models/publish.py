@@ -19,11 +19,13 @@ class ExportOptions:
         open_test: read the members' test predictions.
         graphs: names of ``orchestrator.models.graph_files.FORMATS``.
         register: in MLflow's registry.
+        remake: train models that were dropped again.
     """
 
     open_test: bool = True
     graphs: tuple[str, ...] = ()
     register: bool = False
+    remake: bool = False
 
 
 def publish(folder: Path, to: Path, options: ExportOptions) -> dict[str, Any]:
@@ -37,7 +39,9 @@ def publish(folder: Path, to: Path, options: ExportOptions) -> dict[str, Any]:
         from orchestrator.models.graph_files import check_formats, write_graphs
 
         check_formats(options.graphs)
-    document = export_sweep(folder, to, open_test=options.open_test)
+    document = export_sweep(
+        folder, to, open_test=options.open_test, remake=options.remake
+    )
     if options.graphs:
         for model, graphs in zip(
             document["models"], write_graphs(document["models"], options.graphs), strict=True

@@ -43,7 +43,10 @@ VERBS = {
     ],
     "schema": ["--to"],
     "watch": ["WHERE", "--log-format", "--json"],
-    "export": ["FOLDER", "--to", "--no-test", "--onnx", "--torch-export", "--register", "--json"],
+    "export": [
+        "FOLDER", "--to", "--no-test", "--onnx", "--torch-export", "--register", "--remake",
+        "--json",
+    ],
     "report": ["FOLDER", "--to", "--split", "--images", "--json"],
     "evaluate": [
         "PREDICTIONS", "--label", "--prediction", "--group", "--reference", "--patient", "--image",

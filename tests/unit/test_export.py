@@ -12,6 +12,7 @@ import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.metrics import f1_score, recall_score
 from tiny_sweep import copy_sweep, run_tiny
 
@@ -248,6 +249,26 @@ def test_dropped_weights_are_named_not_fatal(sweep, tmp_path):
     assert len(document["missing_models"]) == num
     assert all("is gone from" in m["reason"] for m in document["missing_models"])
     assert document["test"]["opened"] is True
+
+
+def test_dropped_models_are_trained_again_when_asked(sweep, tmp_path):
+    folder, _ = sweep
+    before = export(folder, tmp_path / "before", open_test=False)
+    store = Store(str(folder / "store"))
+    kept = {key: {**store.node(key), "files": None} for key in load_records(folder)}
+    for path in (folder / "store").rglob("weights.safetensors"):
+        path.unlink()
+    document = export(folder, tmp_path / "after", open_test=False, remake=True)
+    assert document["missing_models"] == []
+    for old, new in zip(before["models"], document["models"], strict=True):
+        a, b = (load_portable(about["path"]).model.state_dict() for about in (old, new))
+        assert all(torch.equal(a[name], b[name]) for name in a)
+    assert {key: {**store.node(key), "files": None} for key in kept} == kept
+    path = folder / "sweep.yaml"
+    path.write_text(path.read_text().replace("num_images: 120", "num_images: 119"))
+    store.drop(document["models"][0]["key"], ["weights.safetensors"])
+    with pytest.raises(UserError, match=r"--remake: node .* from other data"):
+        export(folder, tmp_path / "other", open_test=False, remake=True)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,8 @@ test: install
 test-slow: install
 	$(BIN)/python -m pytest -q -m slow
 
-# pages in a headless Chromium (the machine's own; FATEFRONT_CHROMIUM names another)
+# pages in a headless Chromium (the machine's own; FATEFRONT_CHROMIUM names another); their pictures are kept
+test-browser: export FATEFRONT_SCREENSHOTS ?= build/screenshots
 test-browser: install
 	$(BIN)/pip install -q -c constraints.txt -e ".[browser]"
 	$(BIN)/python -m pytest -q -m slow tests/browser

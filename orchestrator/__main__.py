@@ -15,17 +15,17 @@ def main() -> None:
     # before anything imports ray or mlflow
     prepare(cluster=any(word.partition("=")[0] == "--address" for word in sys.argv[1:]))
     from orchestrator.cli import app
-    from orchestrator.console import INTERRUPTED
+    from orchestrator.console import INTERRUPTED, TERMINATED
 
     try:
         app()
     except SystemExit as left:
-        if left.code == INTERRUPTED:
+        if left.code in (INTERRUPTED, TERMINATED):
             # all is written and closed by now; threads that Ray leaves behind when a trial is cut
             # off can crash the interpreter's own clean-up, and the exit code would be lost
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(INTERRUPTED)
+            os._exit(int(left.code))
         raise
 
 

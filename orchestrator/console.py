@@ -18,10 +18,13 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
 
+from orchestrator.running import terminated
 from orchestrator.wrapped_table import fitted
 from trainables.errors import UserError
 
 OK, OURS, USERS, INTERRUPTED = 0, 1, 2, 130
+TERMINATED = 143
+"""128 and the number of SIGTERM, as shells have it."""
 
 LONGEST_LINE = 3_900
 
@@ -67,11 +70,13 @@ def exit_codes(
     except UserError as error:
         raise typer.Exit(_say(str(error), USERS, as_json, json_log)) from None
     except KeyboardInterrupt:
-        message = "interrupted"
+        by_signal = terminated.came()
+        message = "ended by SIGTERM" if by_signal else "interrupted"
         if resumes:
             command = shlex.join(["fatefront", *sys.argv[1:]])
             message += f"; all that was finished is kept; go on with: {command}"
-        raise typer.Exit(_say(message, INTERRUPTED, as_json, json_log)) from None
+        code = TERMINATED if by_signal else INTERRUPTED
+        raise typer.Exit(_say(message, code, as_json, json_log)) from None
     except (typer.Exit, typer.Abort, BrokenPipeError):
         raise  # a closed pipe (`| head`) is the reader's business
     except Exception as error:
@@ -90,7 +95,7 @@ def _say(
         write_event("error", message=message, exit_code=code, traceback=trace)
     else:
         stderr.print(
-            f"error: {message}" if code != INTERRUPTED else message,
+            f"error: {message}" if code not in (INTERRUPTED, TERMINATED) else message,
             style="bold red",
             markup=False,
             soft_wrap=True,

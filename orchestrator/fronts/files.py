@@ -14,6 +14,7 @@ from orchestrator.fronts.aggregate import spread
 from orchestrator.fronts.front import Front, Member
 from orchestrator.fronts.headline import headline
 from orchestrator.fronts.objectives import directions
+from orchestrator.fronts.sure import is_not_determined
 from orchestrator.judging.columns import COLUMNS as JUDGED_COLUMNS
 from orchestrator.judging.columns import columns_of, judgement_document
 from orchestrator.judging.judgement import Judgement
@@ -191,7 +192,7 @@ def render(front: Front, judgement: Judgement | None = None) -> Table:
     if judged:
         table.add_column("on front", justify="right")
     table.add_column("groups")
-    lines = rows(front, judgement)
+    lines, undetermined = rows(front, judgement), set[str]()
     for line in lines:
         tags = Counter(line["tags"].split("; "))
         told = line["tag"]
@@ -200,9 +201,16 @@ def render(front: Front, judgement: Judgement | None = None) -> Table:
         name = line["configuration"] + (" *" if line["knee"] else "")
         frequency = line["membership_frequency"]
         place = ["-" if frequency is None else f"{frequency:.0%}"] if judged else []
-        figures = [_figure(line, figure) for figure in shown]
+        key = line["configuration_key"]
+        open_ = {name for name in fates if is_not_determined(judgement, key, name)}
+        undetermined |= open_
+        figures = [_figure(line, name) + ("\nn.d." if name in open_ else "") for name in shown]
         table.add_row(name, line["role"], *figures, *place, told)
     captions = [f"FATE is {name}" for name in short]
+    if undetermined:
+        captions.append(
+            "n.d.: not determined, the interval of the reference's gap reaches 0 or its floor"
+        )
     captions += ["* the knee"] if any(line["knee"] for line in lines) else []
     if judged:
         captions.append("on front: share of joint redraws of seeds and patients")

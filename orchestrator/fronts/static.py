@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.fronts.front import Front, Member
 from orchestrator.fronts.headline import headline
-from orchestrator.fronts.sure import GAP_NAMES, gap_of
+from orchestrator.fronts.sure import GAP_NAMES, gap_of, is_not_determined
 from orchestrator.judging.columns import columns_of
 from orchestrator.judging.judgement import Judgement
 from orchestrator.pages.front_chart import (
@@ -159,9 +159,7 @@ def _line(
 ) -> list[Cell]:
     point = member.aggregate
     row = columns_of(judgement, point.configuration)
-    judged = judgement.points.get(point.configuration) if judgement else None
-    reason = judged.intervals[f"fate_{gap}"].reason if judged else None
-    is_open = reason is not None and not reason.startswith("the reference")
+    is_open = is_not_determined(judgement, point.configuration, f"fate_{gap}")
     changes = group_changes(point, records)
     frequency = row["membership_frequency"]
     return [

@@ -86,6 +86,19 @@ def p_text(value: float | None) -> str:
     return "<.001" if value is not None and value < 0.0005 else number(value)
 
 
+def is_not_determined(
+    judgement: Judgement | None, configuration: str, name: str
+) -> bool:
+    """Whether the interval of the reference's gap reaches 0 or its floor, so that this FATE is a
+    number without meaning; False where it was not judged, and for the reference itself.
+    """
+    judged = judgement.points.get(configuration) if judgement else None
+    found = judged.intervals.get(name) if judged else None
+    if found is None or found.reason is None or not name.startswith("fate_"):
+        return False
+    return not found.reason.startswith("the reference")
+
+
 def with_ends(value: float | None, low: float | None, high: float | None) -> str:
     """A figure with its interval, where it has one."""
     ends = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"

@@ -41,6 +41,8 @@ NAMES = {
 MAX_DRAWN = 1200
 """Points in one chart: more are a cloud, and a page must stay below 5 MB."""
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 1180, 620, 66, 20, 40, 118
+REFERENCE, REFERENCE_ROOM = "reference: FATE 0", 130
+"""Its name, and pixels that it takes."""
 
 
 def axes(objectives: Sequence[str]) -> tuple[str, str]:
@@ -75,7 +77,9 @@ def front_chart(front: Front, judgement: Judgement | None, summary: str) -> str:
     if x.startswith("fate_") and chart.x.low < 0 < chart.x.high:
         at = chart.x(0)
         chart.add(line(at, chart.y.end, at, chart.y.start, "zero"))
-        chart.add(text(at + 5, chart.y.end + 14, "reference: FATE 0", "soft"))
+        left = at + REFERENCE_ROOM > chart.x.end  # else its name would be cut at the edge
+        place, anchor = (at - 5, "end") if left else (at + 5, "start")
+        chart.add(text(place, chart.y.end + 14, REFERENCE, "soft", anchor=anchor))
     for member in sorted(others, key=lambda m: m.aggregate.figures[x] or 0.0):
         chart.add(_mark(chart, member, x, y, on_front=False))
     bounding = undominated(members, front)

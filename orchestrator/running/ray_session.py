@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 
 from orchestrator.running.resources import Resources
+from orchestrator.running.terminated import sigterm_interrupts
 
 
 @contextlib.contextmanager
@@ -16,7 +17,8 @@ def ray_session(resources: Resources, threads: int, image_bytes: int) -> Iterato
     import ray
 
     if ray.is_initialized():  # that of --address, or a test's: used and left as it is
-        yield
+        with sigterm_interrupts():
+            yield
         return
     # "local": without it Ray joins whatever cluster it finds a trace of on this machine
     ray.init(
@@ -27,7 +29,8 @@ def ray_session(resources: Resources, threads: int, image_bytes: int) -> Iterato
         log_to_driver=False,
         logging_level=logging.ERROR,
     )
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with sigterm_interrupts():
+        try:
+            yield
+        finally:
+            ray.shutdown()

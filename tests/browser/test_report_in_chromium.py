@@ -149,6 +149,17 @@ def test_both_colour_schemes_and_print(opened):
     assert page.locator("details[open]").count() == 0  # closed again
 
 
+def test_no_word_of_a_chart_is_cut(opened):
+    page, _ = opened
+    cut = page.evaluate(
+        "[...document.querySelectorAll('svg text')].filter(e => {"
+        " const own = e.getBoundingClientRect(), all = e.ownerSVGElement.getBoundingClientRect();"
+        " return own.width && (own.left < all.left - 1 || own.right > all.right + 1);"
+        "}).map(e => e.textContent)"
+    )
+    assert cut == []
+
+
 def test_nothing_is_wider_than_a_telephone(chromium, sweep):
     context = chromium.new_context(viewport={"width": 390, "height": 800})
     page = context.new_page()

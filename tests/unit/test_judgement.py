@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -130,6 +131,30 @@ def test_the_files_hold_the_judgement(judged, tmp_path):
     assert any(text in told for text in reasons)
     table = render(front, judgement)
     assert "joint redraws" in str(table.caption)
+
+
+def test_a_fate_that_is_not_determined_is_marked_in_the_table(judged):
+    front, _, judgement = judged
+    name = "fate_eodd_hardt"
+
+    def cells(reason, low, high):
+        """Of the table, were all members' intervals of FATE like this."""
+        points = dict(judgement.points)
+        for member in front.members:
+            key = member.aggregate.configuration
+            found = replace(points[key].intervals[name], reason=reason, low=low, high=high)
+            points[key] = replace(points[key], intervals=points[key].intervals | {name: found})
+        table = render(front, replace(judgement, points=points))
+        (column,) = [one for one in table.columns if one.header == "FATE"]
+        return list(column.cells), "n.d.: not determined" in str(table.caption)
+
+    marked, explained = cells("the gap reaches its floor", None, None)
+    assert all(cell.endswith("\nn.d.") for cell in marked)
+    assert explained
+    for given in ((None, -0.1, 0.2), ("the reference itself", None, None)):
+        unmarked, explained = cells(*given)
+        assert not any("n.d." in cell for cell in unmarked)
+        assert not explained
 
 
 def test_the_hypervolume_grows_with_trials_and_hours(judged, original):

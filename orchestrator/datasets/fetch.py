@@ -23,7 +23,7 @@ from rich.text import Text
 from orchestrator.datasets.sources import SOURCES, Source, TableFile
 from trainables.errors import UserError
 
-INSTALL = "pip install 'fatefront[fetch]'"
+INSTALL = "pip install 'fatefront[isic]'"
 SUFFIX = "_downsampled"
 """ISIC 2019 names 2,074 images so; the archive has them in full size, without the suffix."""
 TIMEOUT = 60.0  # seconds without an answer

@@ -23,7 +23,10 @@ class GpuUse:
 
 
 class GpuMeter:
-    """Asks ``nvidia-smi``, which comes with the driver, at most every few seconds."""
+    """Asks the driver at most every few seconds: through its library where nvidia-ml-py is
+    installed (the extra ``gpu``; containers often have no ``nvidia-smi``, and no process is
+    started), else through ``nvidia-smi``.
+    """
 
     def __init__(self) -> None:
         self._program = shutil.which("nvidia-smi")
@@ -33,20 +36,49 @@ class GpuMeter:
     def use(self) -> GpuUse | None:
         """Of the GPUs that this process may use; None where there is none or nothing is said."""
         now = time.monotonic()
-        if self._program is not None and now >= self._looked + PAUSE:
-            self._seen = _ask(self._program)
+        if now >= self._looked + PAUSE:
+            said = library_says()
+            if said is None and self._program is not None:
+                said = _program_says(self._program)
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+            self._seen = None if said is None else parse_use(said, visible)
             self._looked = time.monotonic()
         return self._seen
 
 
-def _ask(program: str) -> GpuUse | None:
+def library_says() -> str | None:
+    """The lines of ``parse_use`` from NVIDIA's library; None where it or its driver is missing."""
     try:
-        said = subprocess.run(
+        import pynvml
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    lines = []
+    try:
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            gpu = pynvml.nvmlDeviceGetHandleByIndex(index)
+            try:
+                percent = str(pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu)
+            except pynvml.NVMLError:  # of a GPU that is divided
+                percent = "[N/A]"
+            lines.append(f"{index}, {pynvml.nvmlDeviceGetUUID(gpu)}, {percent}")
+    except pynvml.NVMLError:
+        return None
+    finally:
+        pynvml.nvmlShutdown()
+    return "\n".join(lines)
+
+
+def _program_says(program: str) -> str | None:
+    try:
+        return subprocess.run(
             [program, *QUERY], capture_output=True, text=True, timeout=PATIENCE, check=True
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return None
-    return parse_use(said, os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
 def parse_use(said: str, visible: str | None) -> GpuUse | None:

@@ -144,7 +144,7 @@ def test_the_verb_prints_one_document_and_shows_it_to_people(tmp_path, client, s
 def test_without_the_client_the_error_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match=r"pip install 'fatefront\[fetch\]'.*--steps"):
+    with pytest.raises(UserError, match=r"pip install 'fatefront\[isic\]'.*--steps"):
         fetch_data("isic2019", tmp_path / "data")
     assert not (tmp_path / "data").exists()
 

@@ -42,3 +42,15 @@ def test_links_of_pages_beside_the_code_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text("utf-8")
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
         assert (ROOT / target).exists(), target
+
+
+def test_extras_that_pages_name_exist() -> None:
+    extras = PROJECT["optional-dependencies"]
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    texts = [page.read_text("utf-8") for page in pages]
+    named = {name for text in texts for name in re.findall(r"fatefront\[(\w+)\]", text)}
+    assert named - {"NAME"} <= set(extras)
+    assert {"gpu", "docs", "isic", "dashboard"} <= set(extras)
+    text = (ROOT / "docs/start.md").read_text("utf-8")
+    inner = {"dev", "fuzz", "browser", "fetch"}  # for who works on it; another name of isic
+    assert [name for name in extras if name not in inner and f"`{name}`" not in text] == []

@@ -124,6 +124,12 @@ def run(
         float | None,
         typer.Option(help="Minutes without a batch: the trial is run again; 0: never."),
     ] = None,
+    checkpoint_every: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds of a trial's training between two checkpoints (60); 0: none."
+        ),
+    ] = None,
     log_format: LogFormat = "text",
     notify: Annotated[
         str | None,
@@ -146,7 +152,7 @@ def run(
             gpus_per_trial=parse_gpus(gpus_per_trial), store=store, tracking_uri=tracking_uri,
             seed=seed, address=address, retry_failed=retry_failed, max_disk=max_disk,
             cache_gb=cache_gb, stalled_after=stalled_after, quiet=json,
-            log_format=parse_format(log_format), notify=notify,
+            checkpoint_every=checkpoint_every, log_format=parse_format(log_format), notify=notify,
         )  # fmt: skip
         from orchestrator.cluster.run_as_job import is_job_server, run_as_job
 

@@ -20,7 +20,7 @@ from typer.core import TyperGroup
 
 from orchestrator.running import terminated
 from orchestrator.wrapped_table import fitted
-from trainables.errors import UserError
+from trainables.errors import UserError, room_missing
 
 OK, OURS, USERS, INTERRUPTED = 0, 1, 2, 130
 TERMINATED = 143
@@ -58,7 +58,7 @@ def exit_codes(
     as_json: bool = False, *, resumes: bool = False, json_log: bool = False
 ) -> Iterator[None]:
     """Turn exceptions into exit codes: 2 for the user's mistakes in one line, 1 with a traceback
-    for ours.
+    for ours, but for a full disk, which is ours and one line.
 
     Args:
         as_json: say it on stdout as a JSON document, too.
@@ -80,6 +80,11 @@ def exit_codes(
     except (typer.Exit, typer.Abort, BrokenPipeError):
         raise  # a closed pipe (`| head`) is the reader's business
     except Exception as error:
+        if (missing := room_missing(error)) is not None:
+            message = f"disk full: {missing}"
+            if resumes:
+                message += "; all that was finished is kept: make room, then the same command"
+            raise typer.Exit(_say(message, OURS, as_json, json_log)) from None
         if not json_log:
             traceback.print_exc()
         line = f"{type(error).__name__}: {error}"

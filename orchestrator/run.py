@@ -23,7 +23,12 @@ from orchestrator.fronts.judged import judge_front
 from orchestrator.ledger.records import load_records
 from orchestrator.plan import duration
 from orchestrator.running.places import check_places
-from orchestrator.running.resources import STALLED_AFTER, Resources, check_gpus_per_trial
+from orchestrator.running.resources import (
+    CHECKPOINT_EVERY,
+    STALLED_AFTER,
+    Resources,
+    check_gpus_per_trial,
+)
 from orchestrator.running.sweep import run_sweep
 from orchestrator.search.schedule import Budget
 from orchestrator.spaces import load_space
@@ -38,7 +43,7 @@ from orchestrator.watching.notify import (
 )
 from orchestrator.watching.run_display import RunDisplay
 from search_spaces.sweep_spec import MOST_TRIALS, Search, SweepSpec
-from trainables.errors import UserError, first_line, shortened
+from trainables.errors import UserError, first_line, room_missing, shortened
 from trainables.node_cache import set_limit_gb
 from trainables.storage import StorageError, reason
 
@@ -63,6 +68,7 @@ class RunOptions:
     retry_failed: bool = False
     max_disk: float | None = None
     stalled_after: float | None = None
+    checkpoint_every: float | None = None
     quiet: bool = False
     log_format: Format = "text"
     notify: str | None = None
@@ -90,6 +96,7 @@ def run_space(options: RunOptions) -> dict[str, Any]:
     resources = Resources(
         options.workers, None if isinstance(gpus, str) else gpus, options.address,
         options.cache_gb, packs=gpus == "auto", stalled_after=_stalled_after(options),
+        checkpoint_every=_checkpoint_every(options),
     )  # fmt: skip
     if options.cache_gb is not None:
         set_limit_gb(options.cache_gb)
@@ -147,6 +154,8 @@ def _run(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        if room_missing(error) is not None:
+            raise
         raise UserError(f"--out {folder}: {error.strerror}") from None
     follower = Follower(folder, tracking_uri)
     try:
@@ -244,6 +253,14 @@ def _stalled_after(options: RunOptions) -> float:
     if not 0 <= minutes < math.inf:
         raise UserError(f"--stalled-after must be at least 0 and finite but got {minutes:g}")
     return minutes
+
+
+def _checkpoint_every(options: RunOptions) -> float:
+    given = options.checkpoint_every
+    seconds = CHECKPOINT_EVERY if given is None else given
+    if not 0 <= seconds < math.inf:
+        raise UserError(f"--checkpoint-every must be at least 0 and finite but got {seconds:g}")
+    return seconds
 
 
 def render_run(document: dict[str, Any]) -> Group:

@@ -1,8 +1,34 @@
 """What goes wrong, and one line of what others say about it."""
 
+import errno
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""No room in the file system, or none within one's quota."""
+
 
 class UserError(Exception):
     """A mistake of the user's: one line with the value, the limit and the place; exit code 2."""
+
+
+class DiskFull(Exception):
+    """There was no room for what had to be written: one line; exit code 1, and with room again the
+    same command goes on.
+    """
+
+
+def room_missing(error: BaseException | None) -> str | None:
+    """What a write failed of, in words, where the disk was full or a quota used up; else None.
+
+    What an error was raised from counts: a writer may wrap it in one of its own.
+    """
+    while error is not None:
+        if isinstance(error, DiskFull):
+            return str(error)
+        if isinstance(error, OSError) and error.errno in FULL:
+            place = f": {error.filename}" if error.filename else ""
+            return f"{error.strerror}{place}"
+        error = error.__cause__
+    return None
 
 
 LONGEST_VALUE = 120

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import fsspec
 
-from trainables.errors import UserError
+from trainables.errors import FULL, UserError
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 """Scheme of a URI -> extra of this package that can speak it."""
@@ -84,7 +84,7 @@ class Storage:
     def put(self, path: str, data: bytes) -> None:
         """Write a file, over an older one if there is one."""
         if self.is_local:
-            _put_locally(Path(path), data)
+            write_whole(Path(path), data)
         else:
             self._patiently(lambda: self._put_object(path, data))
 
@@ -198,15 +198,27 @@ def _precondition_failed(error: OSError) -> bool:
     return code in ("PreconditionFailed", "412")
 
 
-def _put_locally(target: Path, data: bytes) -> None:
-    """Who reads at the same time sees the old content or the new one, whole."""
+def write_whole(target: Path, data: bytes) -> None:
+    """Write a file of a folder. Who reads at the same time sees the old content or the new one,
+    whole; a write that fails leaves the old one and no draft.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
     try:
-        draft.write_bytes(data)
-        draft.replace(target)
+        with _named(target):
+            draft.write_bytes(data)
+            draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _named(target: Path) -> Iterator[None]:
+    """What cannot be written is named; a write that fails does not say of which file."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(target)) from error
 
 
 def _create_locally(path: str, data: bytes) -> bool:
@@ -214,20 +226,31 @@ def _create_locally(path: str, data: bytes) -> bool:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
-    with draft.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with _named(target), draft.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        return _linked(draft, target, data)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _linked(draft: Path, target: Path, data: bytes) -> bool:
     try:
         os.link(draft, target)
     except FileExistsError:
         return False
-    except OSError:  # a shared folder without hard links: whole files, but seen as they grow
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        # a shared folder without hard links: whole files, but seen as they grow
         try:
             with target.open("xb") as file:
                 file.write(data)
         except FileExistsError:
             return False
-    finally:
-        draft.unlink()
+        except OSError as failure:
+            target.unlink(missing_ok=True)  # it would be taken for the whole
+            raise OSError(failure.errno, failure.strerror, str(target)) from failure
     return True

@@ -139,7 +139,14 @@ class Store:
         entries = self._put_files(key, files)
         document = {"key": key} | document | {"files": entries}
         text = node_text(document)
-        if self.put_if_absent(f"{self.folder(key)}/{NODE}", text):
+        try:
+            is_ours = self.put_if_absent(f"{self.folder(key)}/{NODE}", text)
+        except OSError:
+            with contextlib.suppress(OSError):
+                if self.storage.is_local:  # an object store may have it, and lost the answer
+                    self._remove(key, entries)
+            raise
+        if is_ours:
             self._keep(files, entries)
             return document
         winner = self.node(key)

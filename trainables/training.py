@@ -17,11 +17,13 @@ from torch.nn import functional
 from torch.profiler import record_function
 
 from trainables.baselines.base import Baseline, Batch
+from trainables.checkpoint import Standing
 from trainables.data.augment import apply_eval, apply_train, draw, normalisation
 from trainables.data.base import TRAIN, VALIDATION
 from trainables.data.device import DeviceData
 from trainables.models.classifier import Classifier
 from trainables.replicas import Replicas
+from trainables.resuming import Checkpoints
 from trainables.sampling import class_grouped
 from trainables.streams import stream, stream_seed
 from trainables.trial_spec import Compute, Recipe
@@ -60,9 +62,15 @@ class Trainer:
         return torch.autocast(self.data.device.type, dtype=torch.bfloat16, enabled=enabled)
 
     def fit(
-        self, model: Classifier, baseline: Baseline, recipe: Recipe, report: Report | None = None
+        self,
+        model: Classifier,
+        baseline: Baseline,
+        recipe: Recipe,
+        report: Report | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> list[dict[str, float]]:
-        """Train in place; returns one dict of metrics an epoch.
+        """Train in place, from an earlier attempt's checkpoint where there is one; returns one
+        dict of metrics an epoch.
 
         Raises:
             TrainingError: the loss became NaN or infinite.
@@ -70,9 +78,13 @@ class Trainer:
         optimizer = baseline.optimizer(model, recipe)
         model.masks = {name: m.to(self.data.device) for name, m in model.masks.items()}
         self._begin_together(model, baseline, recipe)
-        best, best_loss, waited = None, math.inf, 0
-        curves: list[dict[str, float]] = []
-        for epoch in range(recipe.epochs):
+        standing = Standing()
+        if checkpoints is not None:
+            for text in checkpoints.known.get("notes", ()):
+                self.note(text)
+            standing = checkpoints.resume(model, optimizer, baseline)
+        curves = standing.curves
+        for epoch in range(len(curves), recipe.epochs):
             rate = _learning_rate(recipe, epoch)
             for settings in optimizer.param_groups:
                 settings["lr"] = rate
@@ -84,15 +96,13 @@ class Trainer:
             if report:
                 report("epoch", epoch + 1, recipe.epochs)
             if recipe.early_stopping is not None:
-                if logs["validation_loss"] < best_loss:
-                    best_loss, waited = logs["validation_loss"], 0
-                    best = {k: v.detach().clone() for k, v in model.state_dict().items()}
-                else:
-                    waited += 1
-                if waited >= recipe.early_stopping.patience:
+                standing.takes(logs["validation_loss"], model)
+                if standing.waited >= recipe.early_stopping.patience:
                     break
-        if best is not None:
-            model.load_state_dict(best)
+            if checkpoints is not None and epoch + 1 < recipe.epochs:
+                checkpoints.offer(model, optimizer, baseline, standing, self.notes)
+        if standing.best is not None:
+            model.load_state_dict(standing.best)
         for text in baseline.notes(curves):
             self.note(text)
         return curves

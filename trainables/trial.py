@@ -42,10 +42,11 @@ from trainables.pruning.remove import choose, remove
 from trainables.pruning.surgery import ChannelPlan, removed_between
 from trainables.registry import backbones, criteria
 from trainables.replicas import ALONE, Replicas
+from trainables.resuming import Checkpoints
 from trainables.scoring import score_criteria
 from trainables.store import Store
 from trainables.streams import stream
-from trainables.training import Trainer
+from trainables.training import Trainer, TrainingError
 from trainables.trial_spec import DataIdentity, Prune, Trial, node_key
 
 Report = Callable[[str, int, int], None]
@@ -64,12 +65,14 @@ def run_trial(
     device: str = "cpu",
     report: Report | None = None,
     replicas: Replicas = ALONE,
+    checkpoint_every: float = 0.0,
 ) -> dict[str, Any]:
     """Compute (or find) the node of a resolved trial and return its document.
 
     Missing parents are computed first, so that a single trial can be run by itself. Where several
     processes compute it together, all call this with the same arguments but ``replicas`` and
-    ``device``.
+    ``device``. A training of more than ``checkpoint_every`` seconds leaves a checkpoint in the
+    store, from which another attempt goes on (0: none is written or read).
 
     Raises:
         ValueError: not as many processes as the trial says.
@@ -85,7 +88,7 @@ def run_trial(
     node = replicas.same(store.node(key))
     if node is not None:
         return node
-    step = _prepare(trial, dataset, store, device, report, replicas)
+    step = _prepare(trial, dataset, store, device, report, replicas, checkpoint_every)
     made = step.make()
     recipe = trial.prune.finetune if trial.prune else trial.baseline.training
     predictions = {}
@@ -96,11 +99,13 @@ def run_trial(
     step.clock.lap("predict")
     latency = measure_latency(made.model, step.baseline, dataset.image_size)
     how = execution(step.clock, step.device, step.trainer.notes) | {"latency": latency}
+    how |= step.checkpoints.told
     document = None
     if replicas.is_first:
         document = commit(store, key, trial, step.parents, made, predictions, dataset, how)
     committed = replicas.same(document)
     assert committed is not None
+    step.checkpoints.remove()
     return committed
 
 
@@ -112,6 +117,7 @@ def remake_model(
     device: str = "cpu",
     report: Report | None = None,
     replicas: Replicas = ALONE,
+    checkpoint_every: float = 0.0,
 ) -> dict[str, Any]:
     """Compute the model of a stored node again where it was dropped or is damaged, and the models
     of its ancestors as far as they are missing; returns the node's document.
@@ -127,15 +133,17 @@ def remake_model(
     node, is_whole = replicas.same((store.node(key), has_model(store, key)))
     if node is None:
         return run_trial(
-            trial, dataset, store, device=device, report=report, replicas=replicas
-        )
+            trial, dataset, store, device=device, report=report, replicas=replicas,
+            checkpoint_every=checkpoint_every,
+        )  # fmt: skip
     if is_whole:
         return node
-    step = _prepare(trial, dataset, store, device, report, replicas)
+    step = _prepare(trial, dataset, store, device, report, replicas, checkpoint_every)
     step.recorded_plan = node["plan"]
     files = model_files(step.make().model)
     replaced = replicas.same(store.replace(key, files) if replicas.is_first else None)
     assert replaced is not None
+    step.checkpoints.remove()
     return replaced
 
 
@@ -146,6 +154,7 @@ def _prepare(
     device: str,
     report: Report | None,
     replicas: Replicas,
+    checkpoint_every: float,
 ) -> _Step:
     """The step with its parents' models in the store and its data on the device."""
     baseline = make_baseline(trial, dataset)  # refuses unfit data before anything is trained
@@ -155,17 +164,20 @@ def _prepare(
         (
             parent,
             remake_model(
-                parent, dataset, store, device=device, report=report, replicas=replicas
+                parent, dataset, store, device=device, report=report, replicas=replicas,
+                checkpoint_every=checkpoint_every,
             ),
         )
         for parent in trial.parents
-    ]
+    ]  # fmt: skip
     clock = Clock()
     prepare_device(torch.device(device), trial)
     data = DeviceData(dataset, torch.device(device))
     trainer = Trainer(data, trial.compute, trial.seed, trial.n, replicas=replicas)
     clock.lap("data")
-    return _Step(trial, parents, baseline, trainer, store, clock, report)
+    key = node_key(trial, identity(dataset))
+    checkpoints = Checkpoints(store, key, checkpoint_every, replicas)
+    return _Step(trial, parents, baseline, trainer, store, clock, report, checkpoints)
 
 
 def initial_model(trial: Trial, baseline: Baseline, device: torch.device) -> Classifier:
@@ -199,6 +211,7 @@ class _Step:
     store: Store
     clock: Clock
     report: Report | None
+    checkpoints: Checkpoints
     recorded_plan: ChannelPlan | None = None
     """Of a node that is made again: which channels it removed."""
     device: torch.device = field(init=False)
@@ -208,7 +221,11 @@ class _Step:
 
     def make(self) -> Made:
         """The model in eval mode, and what it leaves beside its weights."""
-        made = self.prune() if self.trial.n else self.train()
+        try:
+            made = self.prune() if self.trial.n else self.train()
+        except (TrainingError, ScoringError):  # another attempt would come to the same
+            self.checkpoints.remove()
+            raise
         made.model.eval()
         return made
 
@@ -228,7 +245,8 @@ class _Step:
             self.trainer.replicas.agree([*model.state_dict().values(), *model.masks.values()])
             self.clock.lap("derive")
         else:
-            curves = self.trainer.fit(model, baseline, trial.baseline.training, self.report)
+            recipe = trial.baseline.training
+            curves = self.trainer.fit(model, baseline, recipe, self.report, self.checkpoints)
             self.clock.lap("train")
         return Made(model, {}, {CURVES: curves})
 
@@ -249,14 +267,20 @@ class _Step:
         self.baseline.begin(made.model, self._sources(sources))
         plain = prune.finetune_loss == "cross_entropy"
         loss = _CrossEntropy(self.baseline) if plain else self.baseline
-        made.files[CURVES] = self.trainer.fit(made.model, loss, prune.finetune, self.report)
+        self.checkpoints.about = {"plan": made.plan, "files": dict(made.files)}
+        made.files[CURVES] = self.trainer.fit(
+            made.model, loss, prune.finetune, self.report, self.checkpoints
+        )
         self.clock.lap("train")
         return made
 
     def _removed(self, made: Made, prune: Prune) -> dict[str, list[int]]:
         """Layer -> positions to remove: by their scores, or as recorded."""
-        if self.recorded_plan is not None:
-            return removed_between(made.plan, self.recorded_plan)
+        known = self.checkpoints.known
+        made.files |= known.get("files", {})
+        plan = self.recorded_plan or known.get("plan")
+        if plan is not None:
+            return removed_between(made.plan, plan)
         (scores,) = score_criteria(
             made.model, [prune], self.trainer, self.baseline, self._better_served
         )
@@ -332,6 +356,12 @@ class _CrossEntropy(Baseline):
 
     def loss(self, model: Classifier, batch: Batch) -> Tensor:
         return self._baseline.plain_cross_entropy(model, batch)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return self._baseline.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self._baseline.load_state_dict(state)
 
     def logits(self, model: Classifier, image_NCHW: Tensor, group_N: Tensor) -> Tensor:
         return self._baseline.logits(model, image_NCHW, group_N)

@@ -22,6 +22,7 @@ import numpy as np
 
 from trainables.data.base import SPLITS, Dataset
 from trainables.errors import UserError
+from trainables.storage import write_whole
 
 IMAGES = "images.npz"
 
@@ -80,9 +81,7 @@ def write_images(folder: Path, dataset: Dataset) -> None:
     }
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
-    draft = folder / f".{IMAGES}"
-    draft.write_bytes(buffer.getvalue())
-    draft.replace(folder / IMAGES)
+    write_whole(folder / IMAGES, buffer.getvalue())
 
 
 def read_images(folder: Path, manifest: Mapping[str, Any], split: str) -> SplitImages:

@@ -33,6 +33,7 @@ from orchestrator.models.remake import remake_models
 from search_spaces.objectives import objectives as known_objectives
 from search_spaces.sweep_spec import SweepSpec
 from trainables.errors import UserError
+from trainables.storage import write_whole
 from trainables.store import Store
 
 FILES = (
@@ -278,9 +279,7 @@ def _write_tables(
 
 
 def _write(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    write_whole(path, text.encode())
 
 
 def render_export(document: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ from orchestrator.judging.columns import COLUMNS as JUDGED_COLUMNS
 from orchestrator.judging.columns import columns_of, judgement_document
 from orchestrator.judging.judgement import Judgement
 from trainables.metrics.verdict import metric_name
+from trainables.storage import write_whole
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -165,9 +166,7 @@ def _cell(value: Any) -> Any:
 
 
 def _replace(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    write_whole(path, text.encode())
 
 
 def render(front: Front, judgement: Judgement | None = None) -> Table:

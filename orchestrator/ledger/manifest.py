@@ -16,6 +16,7 @@ from trainables.data.base import Dataset
 from trainables.errors import UserError
 from trainables.plain_file import MAX_TEXT_BYTES, read_plain, read_user_text
 from trainables.specs import canonical
+from trainables.storage import write_whole
 from trainables.store import Store
 from trainables.yaml_text import parse_yaml
 
@@ -124,7 +125,5 @@ def write_manifest(
         },
     }
     write_images(folder, dataset)
-    draft = folder / ".manifest.json"
-    draft.write_text(json.dumps(document, indent=1))
-    draft.replace(path)
+    write_whole(path, json.dumps(document, indent=1).encode())
     return document

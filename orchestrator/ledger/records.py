@@ -11,11 +11,13 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from io import FileIO
 from pathlib import Path
 from typing import IO, Any
 
 from trainables.errors import UserError
 from trainables.metrics.summary import compare
+from trainables.storage import write_whole
 
 MAX_LINE = 4096
 OPEN_FIGURES = (
@@ -36,7 +38,7 @@ class Ledger:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._file: IO[bytes] | None = None
+        self._file: FileIO | None = None
         self._lock: IO[bytes] | None = None
         self._mirror: Callable[[int, bytes], None] | None = None
         self.events: list[dict[str, Any]] = []
@@ -66,13 +68,12 @@ class Ledger:
             raise UserError(f"another `fatefront run` is at work in {self.folder}") from None
         self.events = list(read_events(self.folder))
         whole = sum(len(line) for line in _whole_lines(self.path))
-        self._file = self.path.open("ab")
+        self._file = self.path.open("ab", buffering=0)  # what failed must not be written later
         self._file.truncate(whole)
         return self
 
     def append(self, event: str, **fields: Any) -> dict[str, Any]:
         """Write one event and make it last; returns it with its number and time."""
-        assert self._file is not None, "ledger is not open"
         document: dict[str, Any] = {
             "seq": len(self.events),
             "time": round(time.time(), 3),
@@ -81,11 +82,24 @@ class Ledger:
         line = event_line(document)
         if self._mirror is not None:  # first: a refused event must not stand in this folder alone
             self._mirror(document["seq"], line)
-        self._file.write(line)
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self._write(line)
         self.events.append(document)
         return document
+
+    def _write(self, data: bytes) -> None:
+        """Whole and lasting, or not at all: half a line would be taken for one when the next
+        stands behind it.
+        """
+        assert self._file is not None, "ledger is not open"
+        begin = os.fstat(self._file.fileno()).st_size
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            self._file.truncate(begin)
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
 
     def extend(self, lines: list[bytes]) -> None:
         """Take in events that stand elsewhere, as they are, and make them last.
@@ -93,15 +107,14 @@ class Ledger:
         Raises:
             UserError: one of them is not the next event.
         """
-        assert self._file is not None, "ledger is not open"
-        for line in lines:
+        taken = []
+        for seq, line in enumerate(lines, len(self.events)):
             event = _parsed(line)
-            if event is None or event.get("seq") != len(self.events):
-                raise UserError(f"{self.path}: stored event {len(self.events)} is damaged")
-            self._file.write(line)
-            self.events.append(event)
-        self._file.flush()
-        os.fsync(self._file.fileno())
+            if event is None or event.get("seq") != seq:
+                raise UserError(f"{self.path}: stored event {seq} is damaged")
+            taken.append(event)
+        self._write(b"".join(lines))
+        self.events += taken
 
     def mirror(self, put: Callable[[int, bytes], None]) -> None:
         """From now on hand every event to ``put`` (number, line) before it is written here."""
@@ -230,11 +243,11 @@ def _fate(record: Mapping[str, Any], records: Mapping[str, Any]) -> dict[str, An
 
 def write_records(folder: Path, records: Mapping[str, dict[str, Any]]) -> None:
     """Write ``records.jsonl`` anew, in the order of first events: whole or not at all."""
-    draft = folder / ".records.jsonl"
-    with draft.open("w") as file:
-        for record in records.values():
-            file.write(json.dumps(record, separators=(",", ":"), allow_nan=False) + "\n")
-    draft.replace(folder / "records.jsonl")
+    lines = [
+        json.dumps(record, separators=(",", ":"), allow_nan=False) + "\n"
+        for record in records.values()
+    ]
+    write_whole(folder / "records.jsonl", "".join(lines).encode())
 
 
 def load_records(folder: Path) -> dict[str, dict[str, Any]]:

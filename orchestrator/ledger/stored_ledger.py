@@ -17,7 +17,7 @@ from typing import Any
 from orchestrator.ledger.driver_lease import DriverLease
 from orchestrator.ledger.records import Ledger, event_line
 from trainables.errors import UserError
-from trainables.storage import Storage
+from trainables.storage import Storage, write_whole
 from trainables.store import Store
 
 
@@ -100,7 +100,7 @@ class StoredLedger:
         if not path.exists():
             if ledger.events:
                 raise UserError(f"{ledger.folder}: events.jsonl without manifest.json")
-            path.write_text(json.dumps(theirs, indent=1))
+            write_whole(path, json.dumps(theirs, indent=1).encode())
         elif (ours := json.loads(path.read_text()))["sweep_id"] != theirs["sweep_id"]:
             raise UserError(
                 f"{self.place} holds another sweep ({theirs['sweep']}, {theirs['sweep_id']}) than "

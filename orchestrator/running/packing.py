@@ -17,6 +17,7 @@ from typing import Any
 from search_spaces.sweep_spec import SweepSpec
 from trainables.data.base import Dataset
 from trainables.errors import UserError, last_line
+from trainables.storage import write_whole
 from trainables.training_rate import Measured
 from trainables.trial_spec import Trial
 
@@ -133,9 +134,7 @@ def read_packing(folder: Path, what: str) -> MeasuredPacking | None:
 
 def write_packing(folder: Path, packing: MeasuredPacking) -> None:
     """Keep a measurement beside the ledger."""
-    draft = folder / f".{FILE}"
-    draft.write_text(json.dumps(asdict(packing), indent=1) + "\n")
-    draft.replace(folder / FILE)
+    write_whole(folder / FILE, (json.dumps(asdict(packing), indent=1) + "\n").encode())
 
 
 def measure_packing(

@@ -15,6 +15,8 @@ STALLED_AFTER = 30.0
 """Minutes without one batch: longer than anything healthy takes, a first call of cuDNN or the copy
 of the images to a slow machine included.
 """
+CHECKPOINT_EVERY = 60.0
+"""Seconds of training between two checkpoints: longer than a short trial, so that it has none."""
 MOST_WORKERS = 1024
 """Trials at once on one machine; each is two processes."""
 
@@ -24,7 +26,8 @@ class Resources:
     """What the trials run on. ``gpus_per_trial``: 0 = CPU, below 1 = shared, or as many as its
     processes; ``workers``: trials at once; ``cache_gb``: of a remote store's files on each node
     (None: as the node says); ``stalled_after``: minutes without a batch after which a trial is
-    ended (0: never); ``packs``: how many trials share a GPU is measured (till then the other two
+    ended (0: never); ``checkpoint_every``: seconds of a trial's training between two checkpoints
+    (0: none); ``packs``: how many trials share a GPU is measured (till then the other two
     are for one alone), then ``most`` trials at once if it is given.
     """
 
@@ -33,6 +36,7 @@ class Resources:
     address: str | None = None
     cache_gb: float | None = None
     stalled_after: float = STALLED_AFTER
+    checkpoint_every: float = CHECKPOINT_EVERY
     packs: bool = False
     most: int | None = None
 

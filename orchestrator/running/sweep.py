@@ -38,6 +38,8 @@ from trainables.errors import UserError
 from trainables.measurement import measure_node
 from trainables.metrics.fairness import check_mode
 from trainables.node import make_baseline
+from trainables.resuming import remove_needless
+from trainables.storage import write_whole
 from trainables.store import Store
 from trainables.trial import identity
 
@@ -103,7 +105,7 @@ def run_sweep(
         try:
             check_same_sweep(folder, spec, dataset)
             end_leftovers(folder)
-            (folder / "sweep.yaml").write_text(spec.to_yaml())
+            write_whole(folder / "sweep.yaml", spec.to_yaml().encode())
             manifest = write_manifest(folder, spec, dataset, store, resources.device, tracking_uri)
             if stored is not None:
                 stored.mirror(ledger, manifest)
@@ -133,6 +135,8 @@ def run_sweep(
                 assert isinstance(first, Attempt)
                 _drive(schedule, keeper, first, spec, dataset, store, folder, resources, progress)
             remove_abandoned(store, ledger.events)
+            with contextlib.suppress(OSError):
+                remove_needless(store)
             ledger.append("finished", stopped=schedule.stopping)
             return Outcome(
                 records=dict(schedule.records),
@@ -186,6 +190,7 @@ def _drive(
             "folder": str(folder.absolute()),
             "cache_gb": resources.cache_gb,
             "stalled_after": resources.stalled_after,
+            "checkpoint_every": resources.checkpoint_every,
         }
         schedule.images.note_put()
         if resources.packs:

@@ -33,9 +33,10 @@ from orchestrator.running.watchdog import (
     beating,
     outcome_of,
 )
+from orchestrator.search.full_disk import DISK_FULL
 from orchestrator.search.lost_data import DATA_LOST, FETCH_SECONDS
 from orchestrator.search.memory_retries import OUT_OF_MEMORY, is_out_of_memory
-from trainables.errors import first_line
+from trainables.errors import first_line, room_missing
 from trainables.replicas import ALONE, free_address, join
 
 CONTROLLER_CPUS = 0.01
@@ -141,8 +142,9 @@ class Worker:
         self.store = Store(context["store"])
         self.device = context["device"]
         self.mode = context["mode"]
+        self.checkpoint_every = context["checkpoint_every"]
         self.replicas = ALONE
-        enlist(Path(context["folder"]))
+        self.folder: Path | None = Path(context["folder"])
 
     def join(self, rank: int, size: int, address: str) -> None:
         """Be one of several that compute each trial together."""
@@ -163,6 +165,9 @@ class Worker:
 
         started = time.perf_counter()
         try:
+            if self.folder is not None:  # not in __init__, whose errors Ray keeps to itself
+                enlist(self.folder)
+                self.folder = None
             if self.dataset is None:
                 self.dataset = ray.get(self._images, timeout=FETCH_SECONDS)
             spec = Trial.model_validate_json(trial)
@@ -171,8 +176,9 @@ class Worker:
                     "the worker's code or data differs from the driver's: another key"
                 )
             node = run_trial(
-                spec, self.dataset, self.store, device=self.device, replicas=self.replicas
-            )
+                spec, self.dataset, self.store, device=self.device, replicas=self.replicas,
+                checkpoint_every=self.checkpoint_every,
+            )  # fmt: skip
             if not self.replicas.is_first:
                 return {}
             measured = measure_node(self.store, key, self.dataset, self.mode)
@@ -217,13 +223,15 @@ def describe(error: BaseException) -> dict[str, Any]:
         return {"type": DATA_LOST, "reason": reason[:300], "infrastructure": True}
     if is_out_of_memory(error):
         name, reason = OUT_OF_MEMORY, f"out of memory: {reason}"
+    if (missing := room_missing(error)) is not None:
+        name, reason = DISK_FULL, missing
     frames = traceback.extract_tb(error.__traceback__)
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     return {
         "type": name,
         "reason": reason[:300],
         "place": place,
-        "infrastructure": isinstance(error, OSError),
+        "infrastructure": isinstance(error, OSError) or name == DISK_FULL,
     }
 
 

@@ -21,6 +21,7 @@ from orchestrator.fronts.constraints import violations
 from orchestrator.judging.evidence import Evidence
 from orchestrator.judging.standings import Standings
 from orchestrator.ledger.records import Ledger, compact, project
+from orchestrator.search.full_disk import DISK_FULL, FullDisk
 from orchestrator.search.further_seeds import FurtherSeeds
 from orchestrator.search.lost_data import LostData
 from orchestrator.search.memory_retries import MemoryRetries
@@ -107,6 +108,7 @@ class Schedule:
         self.retries: dict[str, int] = {}
         self.memory = MemoryRetries()
         self.images = LostData()
+        self.disk = FullDisk()
         self.stopping: str | None = None
         dropped = [k for e in ledger.events if e["event"] == "dropped" for k in e["keys"]]
         self.absent = {key for key in dropped if not store.is_there(key, MODEL_FILES[0])}
@@ -401,6 +403,9 @@ class Schedule:
         """Take in a finished node."""
         attempt = self.running.pop(key)
         self.absent -= self._missing(attempt.node)
+        ignored = execution.get("checkpoint", {}).get("ignored")
+        if ignored:
+            self.ledger.append("checkpoint_ignored", key=key, reason=ignored)
         execution = execution | {"cached": False, "attempt": attempt.attempt}
         self._record("done", attempt.node, result=result, execution=execution)
         self._observe()
@@ -408,8 +413,16 @@ class Schedule:
     def failed(
         self, key: str, error: dict[str, Any], execution: dict[str, Any] | None = None
     ) -> None:
-        """Take in a failure; one of the machine's is retried, one of the trial's is a result."""
+        """Take in a failure; one of the machine's is retried, one of the trial's is a result.
+
+        Raises:
+            DiskFull: there is no room for the node.
+        """
         attempt = self.running.pop(key)
+        if error.get("type") == DISK_FULL:
+            self.ledger.append("retry", key=key, error=error, attempt=attempt.attempt)
+            self.disk.note(key, error)
+            return
         again = self.images.lose(error) or self.memory.put_off(key, error)
         if again or self._is_retried(key, error):
             self.ledger.append("retry", key=key, error=error, attempt=attempt.attempt)

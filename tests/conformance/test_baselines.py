@@ -155,6 +155,32 @@ class _KeptOutside(Vanilla):
         return model(image_NCHW) / self.temperature
 
 
+class _Moving(Vanilla):
+    """Sound: the loss follows its own moving average, which it keeps."""
+
+    mean = torch.zeros(())
+
+    def loss(self, model: Classifier, batch: Batch) -> Tensor:
+        loss = super().loss(model, batch)
+        self.mean = 0.5 * self.mean + 0.5 * loss.detach()
+        return loss * (1 + self.mean)
+
+    def step(self, *args) -> dict[str, Tensor]:
+        logs = super().step(*args)
+        return {"loss": logs["loss"] / (1 + self.mean)}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"mean": self.mean}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.mean = state["mean"]
+
+
+class _MovingForgotten(_Moving):
+    def state_dict(self) -> dict[str, Tensor]:
+        return {}
+
+
 class _ForgottenHead(_TwoHeads):
     def feature_heads(self, model: Classifier) -> list[nn.Linear]:
         return []
@@ -174,7 +200,12 @@ BROKEN = {
     "check_deterministic": [_OwnRandom],
     "check_reads_group": [_HidesGroup],
     "check_state_round_trip": [_KeptOutside],
+    "check_resumes": [_MovingForgotten],
 }
+
+
+def test_what_a_baseline_keeps_is_resumed(own_names: None) -> None:
+    kit.check_resumes(register(_Moving, "moving"))
 
 
 @pytest.mark.parametrize(

@@ -115,17 +115,23 @@ class Cli:
         self.drivers: list[Driver] = []
 
     def start(
-        self, space: Path, folder: Path, *options: str, tracking_uri: str = "none"
+        self,
+        space: Path,
+        folder: Path,
+        *options: str,
+        tracking_uri: str = "none",
+        said_in: Path | None = None,
     ) -> Driver:
         """`fatefront run SPACE --out FOLDER OPTIONS` in the background; without MLflow unless its
-        address is given.
+        address is given. What it says goes into files of `said_in`, beside FOLDER if not given.
         """
         command = [
             sys.executable, "-m", "orchestrator", "run", str(space), "--out", str(folder),
             "--tracking-uri", tracking_uri, *options,
         ]  # fmt: skip
         # no pipes: what outlives a killed driver would keep them open
-        outputs = [(folder.parent / f"{folder.name}.{name}").open("w+") for name in ("out", "err")]
+        said_in = said_in or folder.parent
+        outputs = [(said_in / f"{folder.name}.{name}").open("w+") for name in ("out", "err")]
         process = _Process(command, outputs, self.environment, folder.parent)
         driver = Driver(process, folder)
         self.drivers.append(driver)

@@ -32,7 +32,8 @@ VERBS = {
     "run": [
         "SPACE", "--out", "--set", "--trials", "--configurations", "--hours", "--workers",
         "--gpus-per-trial", "--store", "--tracking-uri", "--seed", "--address", "--cache-gb",
-        "--retry-failed", "--max-disk", "--stalled-after", "--log-format", "--notify", "--json",
+        "--retry-failed", "--max-disk", "--stalled-after", "--checkpoint-every",
+        "--log-format", "--notify", "--json",
     ],
     "plan": ["SPACE", *SPACE],
     "show": ["SPACE", "--set", "--key"],

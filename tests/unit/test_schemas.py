@@ -175,6 +175,7 @@ def test_the_other_events(tmp_path):
     ledger.append("confirmed", configuration=root.node.configuration, seeds=[10_000, 10_001])
     ledger.append("test_opened", keys=[root.node.key])
     ledger.append("dropped", keys=[root.node.key])
+    ledger.append("checkpoint_ignored", key=root.node.key, reason="damaged")
     ledger.append("merged", sources=["elsewhere"])
     ledger.close()
     events = lines_of(tmp_path / "events.jsonl")

@@ -6,7 +6,7 @@ Shape legend: N images, C channels, H height, W width, K classes, D groups, F fe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -171,6 +171,17 @@ class Baseline:
         loss.backward()
         optimizer.step()
         return {"loss": loss.detach()}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What the baseline keeps from step to step outside the model: an adversary that is no
+        module of it, a moving average, a generator's state. A training that was interrupted goes
+        on with it; the modules of the model and the optimizer's state are kept anyway.
+        """
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what ``state_dict`` gave; called after ``begin``, on the model's device."""
+        raise NotImplementedError(f"{type(self).__name__} has state_dict but no load_state_dict")
 
     def notes(self, curves: Sequence[dict[str, float]]) -> tuple[str, ...]:
         """What a user should know of a training that is over, from its metrics of each epoch."""

@@ -5,7 +5,7 @@ Shape legend: N images, C colours, H height, W width, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -118,6 +118,14 @@ class Derived(Baseline):
     ) -> dict[str, Tensor]:
         """The source's."""
         return self._source.step(model, batch, optimizer, autocast)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The source's."""
+        return self._source.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """The source's."""
+        self._source.load_state_dict(state)
 
     def notes(self, curves: Sequence[dict[str, float]]) -> tuple[str, ...]:
         """The source's."""

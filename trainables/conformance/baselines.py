@@ -17,6 +17,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from trainables.baselines.base import Baseline, Batch, Task
+from trainables.checkpoint import Standing, pack, restore, unpack
 from trainables.conformance import NotConforming, check_config, require
 from trainables.deriving import TrainingImages
 from trainables.metrics.confusion import confusion_counts
@@ -246,6 +247,51 @@ def check_state_round_trip(config: Spec) -> None:
     _rebuilt(config, baseline, model, batch, {})
 
 
+def check_resumes(config: Spec) -> None:
+    """A training that is packed up and taken up by another process goes on as if nothing had
+    been: the same parameters, to the bit.
+    """
+    straight, model = begun(config)
+    if straight.derives:
+        return
+    optimizer = _some_steps(straight, model, None, range(NUM_STEPS + 1))
+    expected = pack(model, optimizer, straight, Standing(), {})
+    first, model = begun(config)
+    optimizer = _some_steps(first, model, None, range(2))
+    kept = pack(model, optimizer, first, Standing(), {})
+    second, model = begun(config, seed=0)
+    optimizer = second.optimizer(model, config.training)  # type: ignore[attr-defined]
+    restore(unpack(kept), model, optimizer, second)
+    optimizer = _some_steps(second, model, optimizer, range(2, NUM_STEPS + 1))
+    found = unpack(pack(model, optimizer, second, Standing(), {})).tensors
+    wanted = unpack(expected).tensors
+    require(set(found) == set(wanted), "a resumed training keeps other tensors")
+    differing = [name for name in wanted if not torch.equal(found[name], wanted[name])]
+    require(
+        not differing,
+        f"resumed, training gives another {differing[:3]}: state_dict must hold what the baseline "
+        "keeps between steps",
+    )
+
+
+def _some_steps(
+    baseline: Baseline,
+    model: Classifier,
+    optimizer: torch.optim.Optimizer | None,
+    numbers: range,
+) -> torch.optim.Optimizer:
+    """Steps on the example batch, each with a stream of its own; returns the optimizer."""
+    if optimizer is None:
+        optimizer = baseline.optimizer(model, baseline.config.training)
+    model.train()
+    for number in numbers:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(number)
+            baseline.step(model, example(), optimizer, torch.autocast("cpu", enabled=False))
+            model.apply_masks()
+    return optimizer
+
+
 def check_survives_pruning(config: Spec) -> None:
     """With channels of the last block cut the model is stored, rebuilt and trained further."""
     batch = _known(example())
@@ -288,6 +334,7 @@ CHECKS: tuple[Callable[[Spec], None], ...] = (
     check_deterministic,
     check_reads_group,
     check_state_round_trip,
+    check_resumes,
     check_survives_pruning,
 )
 """Every check of this kit; each takes a baseline's config."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.errors import UserError
+from trainables.errors import DiskFull, UserError, room_missing
 
 
 def require_space(cache_dir: Path, shape: tuple[int, ...]) -> None:
@@ -21,7 +21,9 @@ def require_space(cache_dir: Path, shape: tuple[int, ...]) -> None:
         )
 
 
-def cache_failure(cache_dir: Path, error: OSError) -> UserError:
+def cache_failure(cache_dir: Path, error: OSError) -> UserError | DiskFull:
     """The error of a cache folder that cannot be used."""
     reason = error.strerror or str(error)
+    if room_missing(error) is not None:
+        return DiskFull(f"{reason}: the image cache {cache_dir} (or set FATEFRONT_CACHE)")
     return UserError(f"cannot write the image cache {cache_dir}: {reason} (set FATEFRONT_CACHE)")

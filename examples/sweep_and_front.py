@@ -63,7 +63,9 @@ for member in front.members:
     f1, name = point.figures["f1"], point.trial["label"]
     print(f"{name}: F1 {f1:.3f} [{low:.3f}, {high:.3f}], {point.tag}")
     fate = "fate_eodd_hardt"
-    if fate in judged.intervals and judged.intervals[fate].low is not None:
+    if point.trial["role"] == "baseline":
+        print("   FATE 0: it is what the others are compared with")
+    elif fate in judged.intervals and judged.intervals[fate].low is not None:
         print("   FATE", point.figures[fate])
     else:
         print("   FATE is not determined: the reference's gap is near what equal rates show")

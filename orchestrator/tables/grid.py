@@ -100,7 +100,12 @@ def _figure(figure: Mapping[str, Any], places: int, paper: bool, sign: str = "")
         return Cell("-")
     rest = ""
     if figure["high"] is not None:
-        rest = f" ± {figure['high'] - figure['value']:.{places}f}"
+        up, down = (
+            f"{abs(figure[end] - figure['value']):.{places}f}" for end in ("high", "low")
+        )
+        # the interval of a gap over seeds and patients is on the log scale: not ± anything
+        between = f" [{figure['low']:.{places}f}, {figure['high']:.{places}f}]"
+        rest = f" ± {up}" if up == down else between
     mark = {1: "bold", 2: "underline"}.get(figure["rank"], "") if paper else ""
     if not paper and figure["tied"]:
         rest += " ≈"

@@ -42,7 +42,8 @@ def _seeds(document: Document) -> str:
     if document["intervals"] == "seeds and patients":
         return (
             f"mean ± half width of the {level} interval over {num} seeds and patients, crossed "
-            "(contracts: saying how sure); ties are of the seeds alone"
+            "(contracts: saying how sure), its ends in brackets where it is not symmetric (gaps); "
+            "ties are of the seeds alone"
         )
     return (
         f"mean ± half width of the {level} t interval over {num} seeds; patients are not "

@@ -148,7 +148,11 @@ def test_intervals_over_patients_and_floors_stand_beside_the_gaps(real):
             figure = row["lines"][line][name]
             assert (figure["low"], figure["high"]) == pytest.approx((wanted.low, wanted.high))
             assert figure["value"] == before["lines"][line][name]["value"]
-    assert f"(floor {crossed['rows'][0]['gaps']['eopp1']['floor']:.4f}, p " in crossed["_text"]
+    first = crossed["rows"][0]["gaps"]["eopp1"]
+    shown = f"{first['value']:.4f} [{first['low']:.4f}, {first['high']:.4f}]"  # never as ±
+    assert shown in crossed["_text"].replace("*", "").replace("\\", "")
+    assert f"(floor {first['floor']:.4f}, p " in crossed["_text"]
+    assert "[" not in alone["_text"].split("\n\n")[1]
     assert any("equal per-class rates" in note for note in crossed["notes"])
     opened = tables(folder, split="test")
     assert opened["rows"][0]["gaps"]["eopp1"]["floor"] is not None

@@ -332,7 +332,7 @@ def test_interval_of_a_gap_is_the_plain_one_of_its_logarithm() -> None:
     rng = np.random.default_rng(1)
     value_S = np.array([0.20, 0.21, 0.19, 0.205, 0.195])
     replicate_RS = value_S + rng.normal(0, 0.004, (4000, 1)) + rng.normal(0, 0.003, (4000, 5))
-    gap = interval(value_S, replicate_RS, num_patients=100, non_negative=True)
+    gap = interval(value_S, replicate_RS, num_patients=100, is_gap=True)
     # where the spread is small beside the value, logarithms spread as values do over the value
     of_log = interval(np.log(value_S), np.log(replicate_RS), num_patients=100)
     assert gap.low == pytest.approx(math.exp(of_log.low), rel=2e-3)
@@ -345,13 +345,16 @@ def test_interval_of_a_gap_is_the_plain_one_of_its_logarithm() -> None:
 def test_interval_of_a_gap_is_above_0_and_does_not_run_away() -> None:
     rng = np.random.default_rng(2)
     ends = []
-    for value in (1.0, 0.51, 0.5, 0.49, 0.1, 0.01, 0.0):
-        replicate_RS = rng.normal(value, 0.25, (20000, 1))
-        gap = interval(np.array([value]), replicate_RS, num_patients=10**6, non_negative=True)
-        assert 0 <= gap.low <= value <= gap.high < value + 0.25 * 1.96 * 1.75
+    for value in (0.3, 0.11, 0.1, 0.09, 0.05, 0.01, 0.0):
+        replicate_RS = rng.normal(value, 0.05, (20000, 1))
+        gap = interval(np.array([value]), replicate_RS, num_patients=10**6, is_gap=True)
+        assert 0 <= gap.low <= value <= gap.high < value + 0.05 * 1.96 * 1.75
         ends.append((gap.low, gap.high))
     assert ends == sorted(ends, reverse=True)  # no step where the exponential ends
-    still = interval(np.zeros(2), np.zeros((9, 2)), num_patients=9, non_negative=True)
+    two_S = np.array([0.2, 0.5])
+    wide = interval(two_S, rng.normal(0.35, 0.1, (99, 2)), num_patients=9, is_gap=True)
+    assert (wide.df, wide.high) == (pytest.approx(1, abs=0.2), 1)
+    still = interval(np.zeros(2), np.zeros((9, 2)), num_patients=9, is_gap=True)
     assert (still.low, still.high) == (0, 0)
 
 

@@ -23,7 +23,7 @@ variance between seeds: the interval then holds the patient part only.
 A gap cannot be below 0 and varies the more the larger it is, so that value +- half misses above
 far more often than below. The interval of such a figure is taken on the log scale (delta method):
 from value exp(-half / value) to value exp(half / value), or, where half is above value and the
-exponential would run away, to its continuation along the line value + (e - 1) half.
+exponential would run away, to its continuation along the line value + (e - 1) half; never above 1.
 
 The interval is for the expected value of the figure on a test set of this size. A gap, being a
 mean of absolute differences, is inflated by noise, so that this is above the gap of endless data,
@@ -49,7 +49,7 @@ MIN_SEEDS, MIN_IMAGES = 5, 10
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with its interval; that of a gap is above 0, others are not cut at 0 or 1.
+    """A figure with its interval; that of a gap lies in 0 to 1, others are not cut there.
 
     ``value`` is None where the figure is undefined, ``low`` and ``high`` also where it is not
     determined; ``reason`` says why. ``seed_part`` and ``patient_part`` sum to the variance of the
@@ -81,7 +81,7 @@ def interval(
     num_patients: int,
     smallest_cell: int = MIN_IMAGES,
     flat: str = "",
-    non_negative: bool = False,
+    is_gap: bool = False,
     confidence: float = CONFIDENCE,
 ) -> Interval:
     """The interval of the mean over seeds, see the module's docstring for the formulas.
@@ -92,7 +92,7 @@ def interval(
         num_patients: P, above 1.
         smallest_cell: images of the least cell, for ``approximate``.
         flat: which cells have no variance under resampling, in words, for ``approximate``.
-        non_negative: the figure is never below 0: the interval is taken on the log scale.
+        is_gap: the figure is a gap of rates, from 0 to 1: its interval is taken on the log scale.
         confidence: in (0, 1).
 
     Raises:
@@ -137,7 +137,7 @@ def interval(
         notes.append(flat)
     if variance == 0:
         notes.append("no variance in any redraw: the interval has no width")
-    low, high = _log_ends(value, half) if non_negative else (value - half, value + half)
+    low, high = _log_ends(value, half) if is_gap else (value - half, value + half)
     return Interval(
         value=value,
         low=low,
@@ -151,9 +151,9 @@ def interval(
 
 
 def _log_ends(value: float, half: float) -> tuple[float, float]:
-    """Ends on the log scale of what is never below 0."""
+    """Ends on the log scale of what lies between 0 and 1."""
     if half == 0:
         return value, value
     low = value * math.exp(-half / value) if value > 0 else 0.0
     high = value * math.exp(half / value) if half <= value else value + half * (math.e - 1)
-    return low, high
+    return low, max(value, min(high, 1.0))

@@ -33,7 +33,7 @@ class Figure:
         smallest_cell: images of the least class and group.
         reason_A: why a row's figure has no interval although it has a value; None: it has one.
         flat_A: which cells have no variance under resampling, in words; (): none in any row.
-        non_negative: never below 0 (a gap): intervals are taken on the log scale.
+        is_gap: a gap of rates, from 0 to 1: intervals are taken on the log scale.
     """
 
     value_AS: np.ndarray
@@ -43,7 +43,7 @@ class Figure:
     smallest_cell: int
     reason_A: tuple[str | None, ...]
     flat_A: tuple[str, ...] = ()
-    non_negative: bool = False
+    is_gap: bool = False
 
     @property
     def num_seeds_A(self) -> np.ndarray:
@@ -61,7 +61,7 @@ class Figure:
             num_patients=self.num_patients,
             smallest_cell=self.smallest_cell,
             flat=self.flat_A[row] if self.flat_A else "",
-            non_negative=self.non_negative,
+            is_gap=self.is_gap,
             confidence=confidence,
         )
 
@@ -86,7 +86,7 @@ def metric_figure(replicates: Replicates, name: str) -> Figure:
         replicates.smallest_cell,
         (None,) * len(value_AS),
         _flat(replicates),
-        non_negative=name in GAPS or name.endswith("_diff"),
+        is_gap=name in GAPS or name.endswith("_diff"),
     )
 
 
@@ -203,7 +203,7 @@ def fate_figure(
             *rows[3],
             num_patients=replicates.num_patients,
             smallest_cell=replicates.smallest_cell,
-            non_negative=True,
+            is_gap=True,
             confidence=confidence,
         )
         reasons.append(

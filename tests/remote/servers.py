@@ -53,7 +53,7 @@ def running(
             env=os.environ | (environment or {}), start_new_session=True, **options,
         )  # fmt: skip
     try:
-        wait_for(lambda: listens(port), process)
+        wait_for(lambda: listens(port), process, 180)
         yield process
     finally:
         end(process)

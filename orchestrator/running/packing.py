@@ -74,7 +74,10 @@ def trials_to_try(most: int) -> list[int]:
 
 
 def find_packing(
-    rate_of: Callable[[int], list[Measured]], most: int, memory_of_gpu: Callable[[], int]
+    rate_of: Callable[[int], list[Measured]],
+    most: int,
+    memory_of_gpu: Callable[[], int],
+    start: Callable[[int], None] = lambda number: None,
 ) -> tuple[int, dict[int, float], int]:
     """Try more and more processes until they are no longer worth it.
 
@@ -83,16 +86,23 @@ def find_packing(
             fit.
         most: processes that the CPU cores allow.
         memory_of_gpu: bytes, asked for after the first; 0: not looked at.
+        start: starts so many processes at once, told after the first how many may be tried: to
+            start them one after another takes longer than all that is measured.
 
     Returns:
         The best number, images a second of each number tried, bytes that one process holds.
     """
     rates: dict[int, float] = {}
     best, memory = 1, 0
-    for number in trials_to_try(max(1, min(most, MAX_TRIALS))):
-        needed = number * (memory + CONTEXT_BYTES)
-        if rates and 0 < MEMORY_SHARE * memory_of_gpu() < needed:
-            break
+    numbers = trials_to_try(max(1, min(most, MAX_TRIALS)))
+    for number in numbers:
+        if number > 1:
+            room = MEMORY_SHARE * memory_of_gpu()
+            fitting = [n for n in numbers if not 0 < room < n * (memory + CONTEXT_BYTES)]
+            if number not in fitting:
+                break
+            if len(rates) == 1:
+                start(fitting[-1])
         try:
             measured = rate_of(number)
         except MemoryError:
@@ -166,7 +176,10 @@ def measure_packing(
     probes = Probes(trial, reference, spec.compute.threads, 1 / max(1, min(most, MAX_TRIALS)))
     try:
         best, rates, memory = find_packing(
-            lambda number: probes.train(number, SECONDS), most, lambda: probes.memory_of_gpu
+            lambda number: probes.train(number, SECONDS),
+            most,
+            lambda: probes.memory_of_gpu,
+            probes.start,
         )
     except MemoryError as error:
         raise UserError(f"--gpus-per-trial auto: {error}") from None

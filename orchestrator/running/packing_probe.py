@@ -65,6 +65,18 @@ class Probes:
         self._gpu: list[str] | None = None
         self.memory_of_gpu = 0
 
+    def start(self, number: int) -> None:
+        """Have so many there, started together; those that do not all fit are ended, and ``train``
+        then starts as many as it needs.
+        """
+        before = len(self._actors)
+        try:
+            self._grow(number)
+        except (MemoryError, ray.exceptions.RayError):
+            for actor in self._actors[before:]:
+                ray.kill(actor)
+            del self._actors[before:]
+
     def train(self, number: int, seconds: float) -> list[Measured]:
         """Let so many train at once, each for about ``seconds``.
 
@@ -72,26 +84,30 @@ class Probes:
             MemoryError: so many do not fit into the GPU's memory.
             RayError: one of them failed otherwise.
         """
-        new = [self._start() for _ in range(number - len(self._actors))]
-        self._actors += new
+        before = len(self._actors)
         try:
-            for gpu, total, problem in ray.get([actor.about.remote() for actor in new]):
-                if problem:
-                    raise MemoryError(problem)
-                self._gpu = gpu if self._gpu is None else self._gpu
-                self.memory_of_gpu = total
-                if gpu != self._gpu:
-                    raise MemoryError(f"they were placed on GPUs {self._gpu} and {gpu}")
+            self._grow(number)
             running = [actor.train.remote(seconds) for actor in self._actors[:number]]
             return list(ray.get(running))
         except ray.exceptions.RayError as error:
-            if self.memory_of_gpu and len(self._actors) > len(new):
+            if self.memory_of_gpu and before:
                 # fewer of them worked: whatever it was, so many at once are too many here
                 raise MemoryError(last_line(str(error), type(error).__name__)) from None
             cause = getattr(error, "cause", None)
             if cause is not None and is_out_of_memory(cause):
                 raise MemoryError(last_line(str(cause), type(cause).__name__)) from None
             raise
+
+    def _grow(self, number: int) -> None:
+        new = [self._start() for _ in range(number - len(self._actors))]
+        self._actors += new
+        for gpu, total, problem in ray.get([actor.about.remote() for actor in new]):
+            if problem:
+                raise MemoryError(problem)
+            self._gpu = gpu if self._gpu is None else self._gpu
+            self.memory_of_gpu = total
+            if gpu != self._gpu:
+                raise MemoryError(f"they were placed on GPUs {self._gpu} and {gpu}")
 
     def close(self) -> None:
         """End the processes."""

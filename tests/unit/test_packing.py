@@ -4,6 +4,7 @@ import os
 import subprocess
 
 import pytest
+import ray
 
 from orchestrator.running.gpu_sharing import CONTROL, LOGS, PIPES, shared_gpu
 from orchestrator.running.packing import (
@@ -16,6 +17,7 @@ from orchestrator.running.packing import (
     trials_to_try,
     write_packing,
 )
+from orchestrator.running.packing_probe import Probes
 from orchestrator.running.resources import Resources, parse_gpus
 from trainables.data.load import load_dataset
 from trainables.data.synthetic import Synthetic
@@ -66,6 +68,31 @@ def test_cores_and_memory_are_limits():
     assert find_packing(gpu(rates, fits=2)[0], 16, lambda: 80 * GB)[0] == 2
     with pytest.raises(MemoryError):
         find_packing(gpu(rates, fits=0)[0], 16, lambda: 80 * GB)
+
+
+def test_as_many_as_may_be_tried_are_started_together():
+    rates = {n: 5000.0 * n for n in (1, 2, 4, 8, 12, 16)}
+    for most, room, told in ((16, 80 * GB, [16]), (12, 80 * GB, [12]), (16, 0, [16]), (1, 0, [])):
+        started = []
+        find_packing(gpu(rates)[0], most, lambda room=room: room, started.append)
+        assert started == told
+    each, started = GB + CONTEXT_BYTES, []
+    find_packing(gpu(rates)[0], 16, lambda: int(5 * each / 0.85), started.append)
+    assert started == [4]
+
+
+@pytest.mark.slow
+def test_processes_that_were_started_together_train_together(dataset, tmp_path):
+    ray.init(address="local", num_cpus=3, include_dashboard=False, _temp_dir=str(tmp_path))
+    try:
+        probes = Probes(Trial.model_validate(TRIAL).resolved("cpu"), ray.put(dataset), 1, 0)
+        assert len(probes.train(1, 0.1)) == 1
+        probes.start(3)
+        first = [len(probes.train(number, 0.1)) for number in (2, 3)]
+        assert (first, len(probes._actors)) == ([2, 3], 3)
+        probes.close()
+    finally:
+        ray.shutdown()
 
 
 @pytest.fixture(scope="module")

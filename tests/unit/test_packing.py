@@ -82,8 +82,8 @@ def test_as_many_as_may_be_tried_are_started_together():
 
 
 @pytest.mark.slow
-def test_processes_that_were_started_together_train_together(dataset, tmp_path):
-    ray.init(address="local", num_cpus=3, include_dashboard=False, _temp_dir=str(tmp_path))
+def test_processes_that_were_started_together_train_together(dataset):
+    ray.init(address="local", num_cpus=3, include_dashboard=False)
     try:
         probes = Probes(Trial.model_validate(TRIAL).resolved("cpu"), ray.put(dataset), 1, 0)
         assert len(probes.train(1, 0.1)) == 1

@@ -72,6 +72,11 @@ def said(options: argparse.Namespace) -> list[str]:
     return [str(override) for override in scaled(options)]
 
 
+def name_of(value: Any) -> Any:
+    """Of a spec that is recorded in full, its name; anything else as it is."""
+    return value.get("name", value) if isinstance(value, dict) else value
+
+
 def run_fatefront(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Wall seconds of the command and the points it measured."""
     command = [
@@ -88,7 +93,7 @@ def run_fatefront(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     for record in records:
         trial = record["trial"]
         if record["status"] == "done" and trial["role"] == "treatment":
-            where = " ".join(str(trial[name]) for name in POINT)
+            where = " ".join(str(name_of(trial[name])) for name in POINT)
             found = record["result"]["metrics"]["validation"]
             points[where] = {k: found[k] for k in ("f1", "eodd_hardt")}
     return {"seconds": seconds, "points": points, "options": said(options)}

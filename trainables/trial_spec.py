@@ -239,7 +239,13 @@ def configuration_label(trial: Trial) -> str:
     name = _part_label(trial.baseline, {"training"})
     if trial.prune is not None:
         ratio = f" {100 * trial.prune.ratio:g} %" if trial.prune.cuts else ""
-        name += f" > {_part_label(trial.prune.criterion, set())}{ratio} x {trial.n}"
+        other = [
+            f"{option}={getattr(trial.prune, option)}"
+            for option in ("surgery", "ranking", "finetune_loss")
+            if getattr(trial.prune, option) != Prune.model_fields[option].default
+        ]
+        options = f" ({', '.join(other)})" if other else ""
+        name += f" > {_part_label(trial.prune.criterion, set())}{ratio}{options} x {trial.n}"
     return name
 
 

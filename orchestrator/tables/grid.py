@@ -118,7 +118,8 @@ def _gap(gap: Mapping[str, Any], paper: bool) -> Cell:
     """A gap beside what a classifier with equal per-class rates would show."""
     cell = _figure(gap, 4, paper)
     if not paper and gap["floor"] is not None:
-        cell.rest += f" (floor {gap['floor']:.4f}, p {_p(gap['p_value'])})"
+        told = "" if gap["p_value"] is None else f", p {_p(gap['p_value'])}"
+        cell.rest += f" (floor {gap['floor']:.4f}{told})"
     return cell
 
 

@@ -31,6 +31,8 @@ from orchestrator.judging.evidence import open_evidence
 from orchestrator.ledger.manifest import read_manifest
 from orchestrator.ledger.records import Ledger, load_records, read_events
 from orchestrator.tables.as_latex import escape
+from orchestrator.tables.as_markdown import as_markdown
+from orchestrator.tables.grid import grid_of
 from orchestrator.tables.published import read_blocks
 from orchestrator.tables.published_match import METHODS, matching
 from orchestrator.tables.tables import TableOptions, make_tables
@@ -153,6 +155,9 @@ def test_intervals_over_patients_and_floors_stand_beside_the_gaps(real):
     assert shown in crossed["_text"].replace("*", "").replace("\\", "")
     assert f"(floor {first['floor']:.4f}, p " in crossed["_text"]
     assert "[" not in alone["_text"].split("\n\n")[1]
+    first["p_value"] = None  # no patient has a counterpart: a group lacks a class
+    written = as_markdown(grid_of(crossed))
+    assert f"(floor {first['floor']:.4f})" in written
     assert any("equal per-class rates" in note for note in crossed["notes"])
     opened = tables(folder, split="test")
     assert opened["rows"][0]["gaps"]["eopp1"]["floor"] is not None

@@ -25,6 +25,10 @@ def test_a_trial_s_run_is_named_so_that_a_person_knows_it():
     assert trial_name(record) == "hsic · snnl 2 % · n=3 · seed 1"
     name = configuration_name(record["label"], ["0", "1", "2"])
     assert name == "hsic · snnl 2 % · n=3 · 3 seeds"
+    change = {"finetune_loss": "cross_entropy", "surgery": "weight_mask"}
+    other = trial.model_copy(update={"prune": trial.prune.model_copy(update=change)})
+    name = "hsic · snnl 2 % (surgery=weight_mask, finetune_loss=cross_entropy) · n=3"
+    assert dotted(configuration_label(other)) == name
 
 
 @pytest.mark.parametrize(

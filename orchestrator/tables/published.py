@@ -147,7 +147,8 @@ def read_blocks(path: Path | None = None) -> list[Block]:
         )
         if group in block.lines:
             raise UserError(f"{place}: {block.method} has a second line {group!r}")
-        if row["fate_baseline"] != block.fate_baseline:
+        block.fate_baseline = block.fate_baseline or row["fate_baseline"]
+        if row["fate_baseline"] not in ("", block.fate_baseline):
             raise UserError(
                 f"{place}: fate_baseline is {row['fate_baseline']!r} but {block.fate_baseline!r} "
                 f"in the lines of {block.method} before"

@@ -55,6 +55,16 @@ def test_the_package_s_rows_are_those_printed():
     assert sum(len(block.lines) for block in blocks.values()) == 52
 
 
+def test_the_baseline_of_a_method_may_be_printed_in_one_of_its_lines(tmp_path):
+    lines = [f"T,,,,New,{group},,,.5,.1,,.2,,.15,,{base}" for group, base in (
+        ("light", ""), ("Avg", "Base"), ("dark", ""),
+    )]  # fmt: skip
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join([HEADER, *lines]))
+    (block,) = read_blocks(path)
+    assert (block.fate_baseline, list(block.lines)) == ("Base", ["light", "Avg", "dark"])
+
+
 def test_of_the_published_fates_27_of_27_agree_in_s1_and_s3(published):
     tables = {t["table"]: t for t in published["tables"]}
     assert (tables["S1"]["num_fates"], tables["S1"]["num_agree"]) == (15, 15)

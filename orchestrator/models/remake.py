@@ -55,6 +55,8 @@ def remake_models(
                 f"--remake: node {key} was computed by another version or from other data than "
                 "are here, and would not be the same again"
             )
+        if trial.compute.world_size > 1:
+            raise UserError(f"--remake: node {key} was trained on several GPUs together; not here")
         try:
             remake_model(trial, dataset, store, device=device)
         except (TrainingError, ScoringError, StoreError) as error:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import psutil
 
+from orchestrator.running.leftovers import started
+
 HEAD = "gcs_server"
 """The process that runs on a head, and on no other node."""
 WATCH_SECONDS = 2.0
@@ -70,15 +72,15 @@ def note_own(pid_file: Path) -> None:
     """Leave word of this process for ``end_former``."""
     own = psutil.Process()
     pid_file.parent.mkdir(parents=True, exist_ok=True)
-    pid_file.write_text(f"{own.pid} {own.create_time()}\n")
+    pid_file.write_text(f"{own.pid} {started(own)}\n")
 
 
 def end_former(pid_file: Path) -> None:
     """End the process that left word there, and all below it, if it is still the same one."""
     with contextlib.suppress(OSError, ValueError, psutil.NoSuchProcess):
-        pid, created = pid_file.read_text().split()
+        pid, _, created = pid_file.read_text().strip().partition(" ")
         former = psutil.Process(int(pid))
-        if abs(former.create_time() - float(created)) < 1 and former.pid != os.getpid():
+        if started(former) == created and former.pid != os.getpid():
             end_tree(former.pid)
 
 

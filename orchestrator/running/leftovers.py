@@ -18,8 +18,26 @@ def enlist(folder: Path, pid: int | None = None) -> None:
         notes = folder / ".workers"
         notes.mkdir(exist_ok=True)
         process = psutil.Process(pid)
-        note = {"host": platform.node(), "pid": process.pid, "created": process.create_time()}
+        note = {"host": platform.node(), "pid": process.pid, "created": started(process)}
         (notes / f"{process.pid}.json").write_text(json.dumps(note))
+
+
+def started(process: psutil.Process) -> str:
+    """When a process began: its boot, and clock ticks since then (proc(5)).
+
+    psutil's ``create_time`` moves with the machine's clock: after a jump a process would be taken
+    for another one that has its number.
+
+    Raises:
+        psutil.NoSuchProcess: it is gone.
+    """
+    try:
+        stat = Path(f"/proc/{process.pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        raise psutil.NoSuchProcess(process.pid) from None
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    # the name, in parentheses, may hold blanks; what follows it begins with the third field
+    return f"{boot} {stat.rpartition(')')[2].split()[19]}"
 
 
 def end_leftovers(folder: Path) -> int:
@@ -40,8 +58,7 @@ def end_leftovers(folder: Path) -> int:
             continue
         try:
             process = psutil.Process(note["pid"])
-            same = abs(process.create_time() - note["created"]) < 1
-            if same and _runs(process):
+            if started(process) == note["created"] and _runs(process):
                 process.kill()
                 found.append(process)
         except psutil.NoSuchProcess:

@@ -3,14 +3,12 @@ password is in nothing that was written, printed or to be seen in the list of pr
 """
 
 import tempfile
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 from mlflow import MlflowClient
 from servers import free_port, mlflow_server
-from sweep_runs import Cli, processes_of, write_space
+from sweep_runs import Cli, write_space
 
 from orchestrator.ledger.records import load_records
 from orchestrator.tracking.client import quiet
@@ -31,15 +29,7 @@ def test_the_password_stays_where_it_is(tmp_path, monkeypatch):
         who = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": PASSWORD}
         cli.environment |= who | {"RAY_TMPDIR": str(ray)}
         driver = cli.start(space, tmp_path / "sweep", "--workers", "1", tracking_uri=uri)
-        lines = set()
-        while driver.process.poll() is None:
-            for process in processes_of(driver.process.pid):
-                try:
-                    lines.add(" ".join(process.cmdline()))
-                except psutil.Error:
-                    continue
-            driver.look()
-            time.sleep(0.3)
+        lines = driver.command_lines()
         code, out, err = driver.finish()
         assert code == 0, err
         for name, value in who.items():

@@ -6,15 +6,13 @@ import csv
 import subprocess
 import sys
 import tempfile
-import time
 import zipfile
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 from PIL import Image
-from sweep_runs import RECIPE, Cli, processes_of, write_space
+from sweep_runs import RECIPE, Cli, write_space
 
 SECRETS = {
     "MLFLOW_TRACKING_USERNAME": "marked-user-3f1b",
@@ -94,15 +92,7 @@ def swept(tmp_path_factory, client):
     driver = client.start(
         space, folder, "--workers", "1", "--tracking-uri", f"sqlite:///{folder}/mlflow.db"
     )
-    lines = set()
-    while driver.process.poll() is None:
-        for process in processes_of(driver.process.pid):
-            try:
-                lines.add(" ".join(process.cmdline()))
-            except psutil.Error:
-                continue
-        driver.look()
-        time.sleep(0.3)
+    lines = driver.command_lines()
     code, out, err = driver.finish()
     assert code == 0, err
     said = out + err

@@ -89,6 +89,16 @@ class Driver:
             time.sleep(0.05)
         self.look()
 
+    def command_lines(self) -> set[str]:
+        """Wait for the driver's end; returns the command lines of its processes until then."""
+        lines = set()
+        while self.process.poll() is None:
+            for process in self.look():
+                with contextlib.suppress(psutil.Error):
+                    lines.add(" ".join(process.cmdline()))
+            time.sleep(0.3)
+        return lines
+
     def signal(self, number: int) -> tuple[int, str, str]:
         """Send a signal to the driver alone; returns exit code and outputs."""
         self.look()

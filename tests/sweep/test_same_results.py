@@ -18,6 +18,7 @@ from sweep_runs import alive, assert_each_node_once, results, wait_gone, write_s
 
 from orchestrator.ledger.manifest import read_manifest
 from orchestrator.ledger.records import Ledger, is_running, load_records, read_events
+from orchestrator.running.leftovers import started
 from orchestrator.search.tree import full_tree
 from orchestrator.spaces import load_space
 from trainables.trial_spec import DataIdentity
@@ -196,7 +197,7 @@ def test_no_worker_is_left(cli, broken, reference):
         note = json.loads(path.read_text())
         with contextlib.suppress(psutil.NoSuchProcess):  # the number may be another's by now
             process = psutil.Process(note["pid"])
-            if abs(process.create_time() - note["created"]) < 1:
+            if started(process) == note["created"]:
                 wait_gone([process], 10)
     assert os.getpid() not in {p.pid for driver in cli.drivers for p in driver.seen.values()}
 

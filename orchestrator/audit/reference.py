@@ -98,8 +98,11 @@ def implied_reference(cells: Sequence[Cell]) -> Implied | None:
     """
     columns = {gap: [c for c in cells if c.gap == gap] for gap in GAPS}
     columns = {gap: column for gap, column in columns.items() if column}
+    highest = FACTOR * max(cell.f1.high for cell in cells)
+    if all(cell.f1.value <= 1 for cell in cells):  # shares, so the reference's is one too
+        highest = min(highest, Fraction(1))
     limits = (
-        1 / (FACTOR * max(cell.f1.high for cell in cells)),
+        1 / highest,
         FACTOR / max(min(cell.f1.low for cell in cells), GAP_LEAST),
     )
     best = 0

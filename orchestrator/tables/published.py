@@ -214,6 +214,8 @@ def _number(text: str, name: str, place: str) -> str:
             raise InvalidOperation
     except InvalidOperation:
         raise UserError(f"{place}: {name} must be a number but got {shortened(text)}") from None
+    if name in GAPS and number < 0:  # the mean of absolute differences
+        raise UserError(f"{place}: {name} is a gap and must not be negative but got {text}")
     return text
 
 

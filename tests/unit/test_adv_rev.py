@@ -107,7 +107,15 @@ def test_without_an_adversary_the_step_is_vanillas() -> None:
 def test_no_projected_gradient_has_a_part_that_helps_the_adversary() -> None:
     """On every tensor of a ResNet-18: ``g + alpha g_s`` is orthogonal to ``g_s``."""
     num_projected = 0
-    for used, g_y, g_s in gradients(PROJECTION.model_copy(update={"alpha": 0.6}), at(0.3)):
+    found = list(gradients(PROJECTION.model_copy(update={"alpha": 0.6}), at(0.3)))
+    whole = sum((g_y * g_s).sum() for _, g_y, g_s in found) / sum(
+        g_s.square().sum() for *_, g_s in found
+    )
+    num_otherwise = 0
+    for used, g_y, g_s in found:
+        # one projection over all parameters would give other gradients
+        other = g_y - (0.6 + whole) * g_s
+        num_otherwise += not torch.allclose(used, other, rtol=1e-3, atol=1e-6)
         if g_s.norm() <= MIN_NORM:
             assert torch.allclose(used, g_y - 0.6 * g_s, rtol=1e-9)
             continue
@@ -118,6 +126,7 @@ def test_no_projected_gradient_has_a_part_that_helps_the_adversary() -> None:
         along = (g_y * g_s).sum() / g_s.norm() ** 2
         assert torch.allclose(left, g_y - along * g_s, rtol=1e-7, atol=1e-10)
         assert float((g_y * g_s).sum().abs()) > 1e-9 * float(g_y.norm() * g_s.norm())
+    assert num_otherwise > 50
     assert num_projected == 62  # all of ResNet-18: 20 convolutions, 20 BatchNorms, the head
 
 

@@ -360,3 +360,18 @@ def test_people_are_told_the_same(published):
     assert "S3 SCP-HSIC: levelling down (no group's F1 rises) with a positive FATE" in text
     assert text.count("X S2 ") == 5
     assert package_file().name == "published_tables.csv"
+
+
+def test_a_negative_gap_is_refused_with_its_place(tmp_path):
+    rows = {"X": (".7", ".6", "-.1", ""), "M": (".7", ".6", ".1", ".3")}
+    path = table(tmp_path / "t.csv", rows)
+    with pytest.raises(UserError, match=r"line 4: eopp0 is a gap and must not be negative"):
+        audit_table(path)
+
+
+def test_an_implied_f1_of_shares_is_at_most_1(tmp_path):
+    """One FATE alone bounds the reference's F1 by nothing but what an F1 can be."""
+    path = table(tmp_path / "t.csv", {"M": (".7", ".6", ".1", ".3")})
+    implied = implied_reference(cells_of(read_blocks(path)))
+    assert implied.f1[1] == 1
+    assert implied.f1[0] > 0

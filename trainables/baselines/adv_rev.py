@@ -31,8 +31,9 @@ class AdvRev(Baseline):
     gradient reaches the net times ``-alpha * ramp(progress)``. ``projection`` (Zhang, Lemoine and
     Mitchell, AIES 2018, eq. 1): a domain head on the class logits; the net follows ``project`` of
     the two gradients, one parameter tensor at a time as in AIF360's ``AdversarialDebiasing`` (the
-    equation leaves open over what the projection is taken; not over the whole gradient). Each step trains the head first, on the detached batch.
-    Images of unknown group train the class loss only. Fine-tuning is a training of its own: the ramp begins anew.
+    equation leaves open over what the projection is taken; not over the whole gradient). Each step
+    trains the head first, on the detached batch. Images of unknown group train the class loss
+    only. Fine-tuning is a training of its own: the ramp begins anew.
     """
 
     name: ClassVar[str]

@@ -11,6 +11,11 @@ from orchestrator.search.tree import Configuration
 
 Event = Mapping[str, Any]
 
+MOST_WAITING = 1800.0
+"""Seconds between a trial's handing out and its result, less those of its work, above which the
+machine's clock was set or the machine slept; neither says how long the next one takes.
+"""
+
 
 @dataclass(frozen=True)
 class Start:
@@ -30,8 +35,8 @@ class SweepProgress:
         settled: key -> ``done`` or ``failed``.
         running: key -> Unix time at which it was handed out.
         cached: keys that another sweep had computed.
-        seconds: key -> seconds from handing out to result, of computed ones; of ``cold`` ones
-            those of their work alone.
+        seconds: key -> seconds from handing out to result, of computed ones; those of their work
+            alone of ``cold`` ones, and where the clock was set meanwhile.
         cold: keys that were handed out before the workers had started.
         proposed: configurations that were opened, oldest first.
         stopped_chains: keys of configurations after which a chain is not continued.
@@ -105,7 +110,9 @@ class SweepProgress:
             self.is_warm = True
             work = sum((execution.get("seconds") or {}).values())
             is_cold = event["key"] in self.cold
-            self.seconds[event["key"]] = work if is_cold else event["time"] - begun
+            waited = event["time"] - begun - work
+            holds = not is_cold and 0 <= waited <= MOST_WAITING
+            self.seconds[event["key"]] = work + waited if holds else work
 
     _failed = _done
 

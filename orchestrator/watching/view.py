@@ -45,7 +45,8 @@ class SweepView:
             now, settled = time.time(), len(self.progress.settled)
             total = self._forecast.remaining(self.progress, now).num_trials
             begun = self.progress.start.time if self.progress.start else now
-            return settled, None if total is None else max(0, total - settled), now - begun
+            seconds = max(0.0, now - begun)  # the clock may have been set back
+            return settled, None if total is None else max(0, total - settled), seconds
 
     def standing(self, *, alive: bool = True, exact: bool = False) -> Standing:
         """Where it stands now; ``exact``: the front is not one of a moment ago."""

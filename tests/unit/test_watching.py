@@ -19,6 +19,7 @@ from orchestrator.watching.gpu_use import GpuUse, parse_use
 from orchestrator.watching.ledger_source import open_source
 from orchestrator.watching.progress import SweepProgress
 from orchestrator.watching.standing import Standing, status_line
+from orchestrator.watching.view import SweepView
 from search_spaces.words import number
 from trainables.errors import UserError
 from trainables.store import Store
@@ -76,6 +77,46 @@ def test_the_rest_of_a_grid_is_its_planned_work_at_the_measured_rate():
     # a running trial has what it ran behind it
     progress.take([node_event("scheduled", nodes[2], 47.0)])
     assert forecast.remaining(progress, 50.0).seconds == pytest.approx(rate * left - 3.0)
+
+
+@pytest.mark.parametrize("jump", [5 * 3600.0, -5 * 3600.0])
+def test_a_clock_that_is_set_during_a_trial_says_nothing_of_its_length(jump):
+    """The worker's own seconds hold, which no clock of the day measures; those before and after
+    the jump are as they were.
+    """
+    spec = fake_spec()
+    nodes = grid_nodes(spec)
+    cost = Cost(spec, "cpu", (60, 2))
+    forecast, progress = Forecast(spec, MANIFEST), SweepProgress()
+    progress.take([started(), node_event("scheduled", nodes[0], 0.0), done(nodes[0], 1.0)])
+    progress.take([node_event("scheduled", nodes[1], 1.0), done(nodes[1], 2.0 + jump)])
+    progress.take([node_event("scheduled", nodes[2], 2.0 + jump), done(nodes[2], 4.0 + jump)])
+    planned = sum(cost.seconds(node) for node in nodes[1:3])
+    left = sum(map(cost.seconds, nodes[3:]))
+    found = forecast.remaining(progress, 4.0 + jump)
+    assert found.measured
+    assert found.seconds == pytest.approx((1.0 + 2.0) / planned * left)
+
+
+@pytest.mark.parametrize("jump", [5 * 3600.0, -5 * 3600.0])
+def test_a_clock_that_is_set_leaves_the_line_as_it_is(jump, monkeypatch):
+    """One that is looked at after a jump: no negative times, and the rest is what it was or what
+    a trial that runs has behind it less.
+    """
+    spec = fake_spec()
+    nodes = grid_nodes(spec)
+    view = SweepView(spec, MANIFEST, "runs/here")
+    monkeypatch.setattr(view, "_front", lambda exact: None)  # these trials have no results
+    view.take([started(1e9), node_event("scheduled", nodes[0], 1e9), done(nodes[0], 1e9 + 1)])
+    view.take([node_event("scheduled", nodes[1], 1e9 + 1)])
+    monkeypatch.setattr("orchestrator.watching.view.time.time", lambda: 1e9 + 2)
+    before = view.standing()
+    monkeypatch.setattr("orchestrator.watching.view.time.time", lambda: 1e9 + 2 + jump)
+    after = view.standing()
+    assert (after.state, after.num_done, after.num_running) == ("running", 1, 1)
+    assert after.seconds >= 0
+    assert view.counts()[2] >= 0
+    assert after.seconds_left == pytest.approx(before.seconds_left, abs=2.0)
 
 
 def test_workers_share_the_work_but_a_chain_waits_for_itself():

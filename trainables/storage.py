@@ -207,9 +207,18 @@ def write_whole(target: Path, data: bytes) -> None:
     try:
         with _named(target):
             draft.write_bytes(data)
-            draft.replace(target)
+            _rename(draft, target, data)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _rename(draft: Path, target: Path, data: bytes) -> None:
+    """On NFS the answer may get lost: the client asks again, and the draft is no longer there."""
+    try:
+        draft.replace(target)
+    except FileNotFoundError:
+        if draft.exists() or not target.exists() or target.read_bytes() != data:
+            raise
 
 
 @contextlib.contextmanager

@@ -25,7 +25,8 @@ from tiny_space import TINY
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 ADDRESS = "http://127.0.0.1:8265"
-SPACE = TINY | {"iterations": 1}
+SPACE = TINY | {"iterations": 1, "finetune": TINY["finetune"] | {"epochs": 12}}
+"""Trials of seconds: some are still to come when `status` has answered."""
 """Six trials."""
 
 

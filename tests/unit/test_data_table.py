@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from trainables.data.check_table import checked_table
 from trainables.data.load import load_dataset, parse_data
 from trainables.data.table import TableFile
 from trainables.errors import UserError
@@ -65,6 +66,36 @@ def test_threshold_and_unknown(tmp_path: Path, kind: str) -> None:
 def test_image_ids_keep_folders_where_names_repeat(tmp_path: Path) -> None:
     frame = rows().assign(path=[f"{n % 2}/{n // 2}.png" for n in range(8)])
     assert table(tmp_path, frame).rows["image_id"][3] == "1/1.png"
+
+
+def test_values_that_differ_in_case_or_white_space_only_are_named(tmp_path: Path) -> None:
+    frame = pd.DataFrame(
+        {
+            "path": [f"{number:02d}.png" for number in range(12)],
+            "label": ["nv", "NV", "mel", "mel"] * 3,
+            "sex": ["Male", "male", "female", "female ", "male", "female"] * 2,
+            "site": ["arm", "leg"] * 6,
+        }
+    )
+    further = {"further_attributes": ["site"], "attribute": "sex", "patient": "path"}
+    found = table(tmp_path, frame, **further)
+    assert found.warnings == (
+        "values of 'sex' that differ in surrounding white space only are read as one: "
+        "'female' (4 images) and 'female ' (2 images)",
+    )
+    config = parse_data({"name": "table", "path": str(tmp_path / "t.csv"), **further})
+    assert checked_table(found, config).warnings[1:] == (
+        "classes that differ in case or white space only are counted apart: "
+        "'NV' (3 images) and 'nv' (3 images)",
+        "groups of sex that differ in case or white space only are counted apart: "
+        "'Male' (2 images) and 'male' (4 images)",
+    )
+    frame["sex"], frame["label"] = ["male", "female"] * 6, ["nv", "mel"] * 6
+    clean = table(tmp_path, frame, **further)
+    assert checked_table(clean, config).warnings == ()
+    frame["site"] = ["arm", "Arm", "leg"] * 4
+    line = checked_table(table(tmp_path, frame, **further), config).warnings[0]
+    assert line.startswith("groups of site that differ")
 
 
 def test_suffix_root_and_image_id(tmp_path: Path) -> None:

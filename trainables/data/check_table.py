@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from trainables.data.base import DataConfig, Table
-from trainables.errors import UserError
+from trainables.errors import UserError, shortened
 
 NUM_NAMED = 5
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
@@ -19,7 +19,8 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 def checked_table(table: Table, config: DataConfig) -> Table:
     """The table in the order of its image ids, if it keeps the contract of ``Table``.
 
-    Unknown groups (None, NaN) become None.
+    Unknown groups (None, NaN) become None. Classes or groups that differ in case or white space
+    only are a warning of the table: they may be meant as one.
 
     Raises:
         UserError: columns missing, ids repeated, labels or groups outside the declared ones.
@@ -75,7 +76,45 @@ def checked_table(table: Table, config: DataConfig) -> Table:
         **{column: pd.Series(of, index=rows.index, dtype=object) for column, of in groups.items()}
     )
     order = sorted(range(len(rows)), key=[str(name) for name in rows["image_id"]].__getitem__)
-    return dataclasses.replace(table, rows=rows.iloc[order].reset_index(drop=True))
+    attribute_of = {"group": config.attribute} | {of: name for name, of in further.items()}
+    alike = list(spelled_alike(map(str, rows["label"]), "classes"))
+    for column, named in groups.items():
+        known = (group for group in named if group)
+        alike += spelled_alike(known, f"groups of {attribute_of[column]}")
+    return dataclasses.replace(
+        table,
+        rows=rows.iloc[order].reset_index(drop=True),
+        warnings=(*table.warnings, *alike),
+    )
+
+
+def spelled_alike(
+    values: Iterable[str], what: str, *, meaning: str = "counted apart", fold: bool = True
+) -> tuple[str, ...]:
+    """One line of the values that differ in case or white space only, or none.
+
+    Args:
+        values: one an image.
+        what: whose values they are, for the line.
+        meaning: what was made of them.
+        fold: else only those that differ in white space around them.
+    """
+    counts = Counter(values)
+    spellings: dict[str, list[str]] = {}
+    for value in sorted(counts):
+        alike = " ".join(value.casefold().split()) if fold else value.strip()
+        spellings.setdefault(alike, []).append(value)
+    found = [
+        " and ".join(f"{shortened(name)} ({counts[name]} images)" for name in names)
+        for alike, names in spellings.items()
+        if alike and len(names) > 1
+    ]
+    if not found:
+        return ()
+    rest = f"; and {len(found) - NUM_NAMED} more" if len(found) > NUM_NAMED else ""
+    differ = "case or white space" if fold else "surrounding white space"
+    shown = "; ".join(found[:NUM_NAMED])
+    return (f"{what} that differ in {differ} only are {meaning}: {shown}{rest}",)
 
 
 def _repeated(values: Iterable[object]) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Literal
 
@@ -13,6 +13,7 @@ from pydantic import Field
 
 from trainables.data.attributes import Groups, add_groups, attribute_parts
 from trainables.data.base import DataConfig, DatasetSource, Table
+from trainables.data.check_table import spelled_alike
 from trainables.data.columns import as_text, in_order, read_table, require_columns
 from trainables.data.darken import TONE
 from trainables.data.parse import nearest
@@ -90,7 +91,7 @@ class TableFile(DatasetSource):
         labels = [as_text(value) for value in rows[config.label]]
         _refuse_empty(labels, "label", config.label, path)
         table, image_ids = _images(rows, config, path)
-        warnings = []
+        warnings = _padded(rows, (config.label, *attributes))
         if config.patient is None:
             patients = image_ids
             warnings.append("no patient column (data.patient): images count as independent")
@@ -126,6 +127,15 @@ class TableFile(DatasetSource):
                 f"needed ({path})"
             )
         return Table(table, classes, names, tuple(warnings), further_groups=further)
+
+
+def _padded(rows: pd.DataFrame, names: Iterable[str]) -> list[str]:
+    """A line a column whose text ``as_text`` makes one value of, white space around it apart."""
+    lines: list[str] = []
+    for name in dict.fromkeys(names):
+        texts = (value for value in rows[name] if isinstance(value, str))
+        lines += spelled_alike(texts, f"values of {name!r}", meaning="read as one", fold=False)
+    return lines
 
 
 def _refuse_nested(rows: pd.DataFrame, names: list[str], path: Path) -> None:

@@ -11,6 +11,7 @@ from trainables.data.base import TEST, Table
 from trainables.data.isic2019 import CLASSES, GROUND_TRUTH, ISIC2019, METADATA
 from trainables.data.load import load_dataset, parse_data
 from trainables.data.overlap import overlap_warnings
+from trainables.data.published_split import published_split
 from trainables.data.splits import assign_splits, splits_of_column, straddling_patients
 from trainables.errors import UserError
 
@@ -117,18 +118,27 @@ def test_mistakes_are_named_together(tmp_path: Path) -> None:
     metadata.drop(index=10).to_csv(tmp_path / METADATA, index=False)
     with pytest.raises(UserError) as caught:
         table(tmp_path)
-    message = str(caught.value)
-    for part in (
-        "2 images do not have one 1 among the classes: ISIC_0000001, ISIC_0000002 in",
+    of_truth, of_metadata = str(caught.value).split(f"({tmp_path / GROUND_TRUTH}); ")
+    assert of_truth.split("; ") == [
+        "2 images do not have one 1 among the classes: ISIC_0000001, ISIC_0000002",
         "1 images are of the class UNK: ISIC_0000004",
-        f"1 images are not in {METADATA}: ISIC_0000010_downsampled in {GROUND_TRUTH}",
-        f"1 images are not in {GROUND_TRUTH}: ISIC_0000009 in {METADATA}",
-        "unknown sex: 'femal'",
-    ):
-        assert part in message
-    pd.concat([metadata, metadata.iloc[[5]]]).to_csv(tmp_path / METADATA, index=False)
-    with pytest.raises(UserError, match="1 images are listed twice: ISIC_0000005"):
+        f"1 images are not in {METADATA}: ISIC_0000010_downsampled ",
+    ]
+    assert of_metadata == (
+        f"1 images are not in {GROUND_TRUTH}: ISIC_0000009; unknown sex: 'femal' "
+        f"({tmp_path / METADATA})"
+    )
+
+
+@pytest.mark.parametrize(("wrong", "right"), [(GROUND_TRUTH, METADATA), (METADATA, GROUND_TRUTH)])
+def test_a_fault_names_the_table_that_has_it_and_no_other(tmp_path: Path, wrong, right) -> None:
+    frames = dict(zip((GROUND_TRUTH, METADATA), write_set(tmp_path), strict=True))
+    frame = frames[wrong]
+    pd.concat([frame, frame.iloc[[5]]]).to_csv(tmp_path / wrong, index=False)
+    with pytest.raises(UserError, match=r"^1 images are listed twice: ISIC_0000005") as caught:
         table(tmp_path)
+    assert str(caught.value).endswith(f"({tmp_path / wrong})")
+    assert right not in str(caught.value)
 
 
 def test_missing_and_damaged_images_in_one_error(tmp_path: Path) -> None:
@@ -155,6 +165,32 @@ def test_published_split(tmp_path: Path) -> None:
     assert np.bincount(dataset.split_N).tolist() == [25, 8, 9]
     assert any(line.startswith("split by paper: ") and "lesions have images in more" in line
                for line in dataset.warnings)  # fmt: skip
+
+
+@pytest.mark.parametrize("num", [3, 8, 16, 24])
+def test_published_split_of_very_few_images_is_one_line_of_ours(tmp_path: Path, num: int) -> None:
+    truth, metadata = write_set(tmp_path)
+    metadata["age_approx"] = "50"
+    truth[:num].to_csv(tmp_path / GROUND_TRUTH, index=False)
+    metadata[:num].to_csv(tmp_path / METADATA, index=False)
+    with pytest.raises(UserError) as caught:
+        table(tmp_path, split="paper", attribute="site")
+    message = str(caught.value)
+    assert message.startswith("data.split.by is paper, which needs 5 images of every class")
+    assert "set data.split.by to patient or image" in message
+    assert str(tmp_path / GROUND_TRUTH) in message
+    assert "1 of 'NV', 2 of 'MEL'" in message if num == 3 else "of 'AK'" in message
+    assert "n_splits" not in message
+    assert "test_size" not in message
+
+
+@pytest.mark.parametrize("held_out", [0.2, 0.4])
+def test_published_split_of_as_many_images_as_asked_for_can_be_drawn(held_out: float) -> None:
+    needed = round(2 / held_out)
+    for num_classes in (2, 3, 8, 31, 114):
+        labels = [str(k) for k in range(num_classes) for _ in range(needed + (k % 4) * (k % 3))]
+        drawn = set(zip(labels, published_split(labels, held_out, "here"), strict=True))
+        assert len(drawn) == 3 * num_classes
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ trained on HAM10000 (``trainables.data.overlap`` counts what two data sets share
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +23,6 @@ from trainables.data.attributes import (
     add_groups,
     age_groups,
     named_groups,
-    refuse,
     sex_groups,
 )
 from trainables.data.base import DataConfig, DatasetSource, Table
@@ -75,8 +75,9 @@ class ISIC2019(DatasetSource):
             raise TypeError(f"expected the config of the data set isic2019, got {type(config)}")
         _, folder = config.folders()
         truth, place = find_table(folder, (GROUND_TRUTH,)), find_table(folder, (METADATA,))
-        problems: list[str] = []
-        rows = _read(truth, place, problems)
+        of_truth: list[str] = []
+        problems: list[str] = []  # of the metadata
+        rows = _read(truth, place, of_truth, problems)
 
         def groups_of(attribute: str) -> Groups:
             values = rows[COLUMN_OF[attribute]].tolist()
@@ -97,7 +98,7 @@ class ISIC2019(DatasetSource):
             config,
             groups_of,
         )
-        refuse(problems, str(place))
+        _refuse({truth: of_truth, place: problems})
         warnings: tuple[str, ...] = ()
         if config.split.by == "paper":
             kept = ~rows["age_approx"].str.lower().isin(UNKNOWN)
@@ -109,8 +110,10 @@ class ISIC2019(DatasetSource):
         return Table(table, CLASSES, groups, (*warnings, *absent), further_groups=further)
 
 
-def _read(truth: Path, place: Path, problems: list[str]) -> pd.DataFrame:
-    """The metadata with the column ``label``."""
+def _read(
+    truth: Path, place: Path, of_truth: list[str], of_place: list[str]
+) -> pd.DataFrame:
+    """The metadata with the column ``label``; what is wrong goes to the list of its table."""
     labels, rows = read_table(truth), read_table(place)
     require_columns(labels, ("image", *CLASSES), str(truth))
     require_columns(rows, COLUMNS, str(place))
@@ -119,23 +122,25 @@ def _read(truth: Path, place: Path, problems: list[str]) -> pd.DataFrame:
     labels = text_columns(labels, ("image", *columns))
     names, marked = labels["image"], labels[columns] == "1"
     strange = ~labels[columns].isin(("0", "1")).all(axis=1) | (marked.sum(axis=1) != 1)
-    _note(problems, names[strange], "images do not have one 1 among the classes", truth)
+    _note(of_truth, names[strange], "images do not have one 1 among the classes")
     unknown = marked["UNK"] if "UNK" in marked else pd.Series(False, index=labels.index)
-    _note(problems, names[unknown & ~strange], "images are of the class UNK", truth)
-    if names.duplicated().any() or rows["image"].duplicated().any():
-        twice = pd.concat([names[names.duplicated()], rows["image"][rows["image"].duplicated()]])
-        raise UserError(
-            f"{len(twice)} images are listed twice: {', '.join(twice[:NUM_NAMED])} "
-            f"({truth}, {place})"
-        )
-    _note(problems, names[~names.isin(rows["image"])], f"images are not in {place.name}", truth)
-    alone = rows["image"][~rows["image"].isin(names)]
-    _note(problems, alone, f"images are not in {truth.name}", place)
+    _note(of_truth, names[unknown & ~strange], "images are of the class UNK")
+    _note(of_truth, names[names.duplicated()], "images are listed twice")
+    _note(of_place, rows["image"][rows["image"].duplicated()], "images are listed twice")
+    _note(of_truth, names[~names.isin(rows["image"])], f"images are not in {place.name}")
+    _note(of_place, rows["image"][~rows["image"].isin(names)], f"images are not in {truth.name}")
     label_of = dict(zip(names, marked.idxmax(axis=1), strict=True))
     return rows.assign(label=[label_of.get(name, "") for name in rows["image"]])
 
 
-def _note(problems: list[str], names: pd.Series, what: str, place: Path) -> None:
+def _note(problems: list[str], names: pd.Series, what: str) -> None:
     if len(names):
         shown = ", ".join(names[:NUM_NAMED]) + (", ..." if len(names) > NUM_NAMED else "")
-        problems.append(f"{len(names)} {what}: {shown} in {place.name}")
+        problems.append(f"{len(names)} {what}: {shown}")
+
+
+def _refuse(problems_of: Mapping[Path, Sequence[str]]) -> None:
+    """One error of all that was found, each fault beside the table that has it."""
+    found = {table: dict.fromkeys(of) for table, of in problems_of.items() if of}
+    if found:
+        raise UserError("; ".join(f"{'; '.join(of)} ({table})" for table, of in found.items()))

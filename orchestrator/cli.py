@@ -10,9 +10,12 @@ from typing import Annotated
 import typer
 
 from orchestrator.cluster.verbs import add_job_verbs, cluster_app
+from orchestrator.completion import complete_sweep, complete_table, one_of
 from orchestrator.console import Verbs, emit, exit_codes, stdout, write_event
-from orchestrator.space_names import complete_space
+from orchestrator.datasets.sources import SOURCES
+from orchestrator.space_names import complete_space, complete_space_or_sweep
 from orchestrator.starting.verbs import add_start_verbs
+from orchestrator.tables.choices import CHOICES
 from orchestrator.watching.verbs import LogFormat, watch
 
 app = typer.Typer(
@@ -46,7 +49,19 @@ Overrides = Annotated[
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")
 ]
-Dir = Annotated[Path, typer.Argument(help="Folder of a sweep.", metavar="DIR", file_okay=False)]
+Split = Annotated[
+    str,
+    typer.Option(
+        help="validation, or test: opens it, and the ledger says so.",
+        autocompletion=one_of("validation", "test"),
+    ),
+]
+Dir = Annotated[
+    Path,
+    typer.Argument(
+        help="Folder of a sweep.", metavar="DIR", file_okay=False, autocompletion=complete_sweep
+    ),
+]
 
 
 def _version(asked: bool) -> None:
@@ -87,6 +102,7 @@ def run(
             metavar="FLOAT|auto",
             help="0, a share below 1, 1, a number of GPUs that train each trial together, or "
             "`auto`: measure once how many trials share a GPU.",
+            autocompletion=one_of("auto"),
         ),
     ] = None,
     store: Annotated[
@@ -187,7 +203,8 @@ def show(
     space: Annotated[
         str,
         typer.Argument(
-            help="A search space, or the folder of a sweep.", autocompletion=complete_space
+            help="A search space, or the folder of a sweep.",
+            autocompletion=complete_space_or_sweep,
         ),
     ],
     overrides: Overrides = None,
@@ -205,7 +222,11 @@ def show(
 @app.command()
 def status(
     where: Annotated[
-        str, typer.Argument(help="Folder of a sweep, or a job's name.", metavar="DIR|JOB")
+        str,
+        typer.Argument(
+            help="Folder of a sweep, or a job's name.", metavar="DIR|JOB",
+            autocompletion=complete_sweep,
+        ),
     ],
     address: Annotated[
         str | None, typer.Option(help="For a job: the head's dashboard, http://HOST:8265.")
@@ -265,9 +286,7 @@ def report(
     to: Annotated[
         Path | None, typer.Option(help="File to write; if not given: DIR/report.html.")
     ] = None,
-    split: Annotated[
-        str, typer.Option(help="validation, or test: opens it, and the ledger says so.")
-    ] = "validation",
+    split: Split = "validation",
     images: Annotated[
         bool, typer.Option("--images", help="Show images of the data; mind their licence.")
     ] = False,
@@ -285,7 +304,10 @@ def report(
 def evaluate(
     predictions: Annotated[
         list[Path],
-        typer.Argument(help="CSV or Parquet with labels, predictions and groups; one a seed."),
+        typer.Argument(
+            help="CSV or Parquet with labels, predictions and groups; one a seed.",
+            autocompletion=complete_table,
+        ),
     ],
     label: Annotated[str, typer.Option(help="Column of the true class.")] = "y_true",
     prediction: Annotated[str, typer.Option(help="Column of the predicted class.")] = "y_pred",
@@ -294,7 +316,10 @@ def evaluate(
     ] = "group",
     reference: Annotated[
         list[Path] | None,
-        typer.Option(help="Predictions of the reference model, once a seed: adds FATE."),
+        typer.Option(
+            help="Predictions of the reference model, once a seed: adds FATE.",
+            autocompletion=complete_table,
+        ),
     ] = None,
     patient: Annotated[str | None, typer.Option(help="Column of the patient or lesion.")] = None,
     image: Annotated[
@@ -303,10 +328,16 @@ def evaluate(
     probabilities: Annotated[
         str | None, typer.Option(help="Columns of class probabilities: p_0,p_1,...")
     ] = None,
-    mode: Annotated[str, typer.Option(help="corrected or paper.")] = "corrected",
+    mode: Annotated[
+        str,
+        typer.Option(help="corrected or paper.", autocompletion=one_of("corrected", "paper")),
+    ] = "corrected",
     absent: Annotated[
         str | None,
-        typer.Option(help="Classes a group lacks: skip, or zero (as --mode paper, two groups)."),
+        typer.Option(
+            help="Classes a group lacks: skip, or zero (as --mode paper, two groups).",
+            autocompletion=one_of("skip", "zero"),
+        ),
     ] = None,
     min_support: Annotated[int, typer.Option(help="Groups with fewer rows: not assessed.")] = 1,
     within: Annotated[
@@ -344,27 +375,51 @@ def evaluate(
 @app.command()
 def tables(
     folder: Dir,
-    format: Annotated[str, typer.Option(help="md, latex or csv.")] = "md",
+    format: Annotated[
+        str, typer.Option(help="md, latex or csv.", autocompletion=one_of(*CHOICES["--format"]))
+    ] = "md",
     style: Annotated[
-        str, typer.Option(help="default (ties with the best), or paper (bold best, as published).")
+        str,
+        typer.Option(
+            help="default (ties with the best), or paper (bold best, as published).",
+            autocompletion=one_of(*CHOICES["--style"]),
+        ),
     ] = "default",
-    split: Annotated[
-        str, typer.Option(help="validation, or test: opens it, and the ledger says so.")
-    ] = "validation",
+    split: Split = "validation",
     mode: Annotated[
-        str | None, typer.Option(help="corrected or paper; if not given: the sweep's own.")
+        str | None,
+        typer.Option(
+            help="corrected or paper; if not given: the sweep's own.",
+            autocompletion=one_of(*CHOICES["--mode"]),
+        ),
     ] = None,
     reference: Annotated[
-        str, typer.Option(help="Of FATE: vanilla, or own, the root of each chain.")
+        str,
+        typer.Option(
+            help="Of FATE: vanilla, or own, the root of each chain.",
+            autocompletion=one_of(*CHOICES["--reference"]),
+        ),
     ] = "vanilla",
     published: Annotated[
-        str, typer.Option(help="Published rows: match, all (also of other data), or none.")
+        str,
+        typer.Option(
+            help="Published rows: match, all (also of other data), or none.",
+            autocompletion=one_of(*CHOICES["--published"]),
+        ),
     ] = "match",
     seeds: Annotated[
-        str, typer.Option(help="selection, or fresh: those that confirmed the front's members.")
+        str,
+        typer.Option(
+            help="selection, or fresh: those that confirmed the front's members.",
+            autocompletion=one_of(*CHOICES["--seeds"]),
+        ),
     ] = "selection",
     intervals: Annotated[
-        str, typer.Option(help="patients (and seeds, with floors), or seeds alone.")
+        str,
+        typer.Option(
+            help="patients (and seeds, with floors), or seeds alone.",
+            autocompletion=one_of(*CHOICES["--intervals"]),
+        ),
     ] = "patients",
     to: Annotated[Path | None, typer.Option(help="File to write; if not given: stdout.")] = None,
     json: Json = False,
@@ -384,7 +439,10 @@ def tables(
 def audit(
     table: Annotated[
         Path | None,
-        typer.Argument(help="CSV of printed figures; if not given: the paper's own tables."),
+        typer.Argument(
+            help="CSV of printed figures; if not given: the paper's own tables.",
+            autocompletion=complete_table,
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -402,7 +460,9 @@ def trial(
         Path, typer.Argument(help="YAML with data, backbone, baseline, prune, n, seed.")
     ],
     store: Annotated[Path, typer.Option(help="Folder the node is put into.")] = Path("runs/trial"),
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Annotated[
+        str, typer.Option(help="cpu or cuda.", autocompletion=one_of("cpu", "cuda"))
+    ] = "cpu",
     profile: Annotated[
         Path | None,
         typer.Option(help="Trace to write (.json or .json.gz) for Chrome or Perfetto."),
@@ -419,7 +479,12 @@ def trial(
 @app.command()
 def predict(
     model: Annotated[Path, typer.Argument(help="Folder of an exported model.")],
-    table: Annotated[Path, typer.Argument(help="CSV or Parquet with a column of image paths.")],
+    table: Annotated[
+        Path,
+        typer.Argument(
+            help="CSV or Parquet with a column of image paths.", autocompletion=complete_table
+        ),
+    ],
     to: Annotated[
         Path | None, typer.Option(help="Where to write; if not given: TABLE.predictions.parquet.")
     ] = None,
@@ -431,7 +496,13 @@ def predict(
         str | None, typer.Option(help="Column of the group, for models that need it.")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Images at once.")] = 64,
-    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: the GPU if any.")] = "auto",
+    device: Annotated[
+        str,
+        typer.Option(
+            help="cpu, cuda, or auto: the GPU if any.",
+            autocompletion=one_of("cpu", "cuda", "auto"),
+        ),
+    ] = "auto",
     json: Json = False,
 ) -> None:
     """Compute logits of an exported model for a table of images of one's own."""
@@ -450,7 +521,10 @@ def predict(
 def merge(
     folders: Annotated[
         list[Path],
-        typer.Argument(help="Folders of sweeps run elsewhere.", metavar="DIR...", file_okay=False),
+        typer.Argument(
+            help="Folders of sweeps run elsewhere.", metavar="DIR...", file_okay=False,
+            autocompletion=complete_sweep,
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the joined sweep.")],
     no_weights: Annotated[
@@ -579,7 +653,13 @@ def duplicates(
 
 @data_app.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="isic2019, ham10000, fitzpatrick17k, pad_ufes_20.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="isic2019, ham10000, fitzpatrick17k, pad_ufes_20.",
+            autocompletion=one_of(*SOURCES),
+        ),
+    ],
     to: Annotated[
         Path | None, typer.Option(help="Folder; if not given: data/NAME as published.")
     ] = None,

@@ -7,6 +7,8 @@ import importlib.util
 import pkgutil
 from pathlib import Path
 
+from orchestrator.completion import beside, complete_sweep
+
 NOT_SPACES = {"words", "sweep_spec", "parts", "json_schema", "objectives"}
 """Modules of the package that are what spaces are made of."""
 
@@ -47,6 +49,12 @@ def complete_space(incomplete: str) -> list[str]:
     return [*names, *_files(incomplete)]
 
 
+def complete_space_or_sweep(incomplete: str) -> list[str]:
+    """A space, or the folder of a sweep."""
+    sweeps = [word for word in complete_sweep(incomplete) if not word.endswith("/")]
+    return [word for word in complete_space(incomplete) if word.rstrip("/") not in sweeps] + sweeps
+
+
 def _file(name: str) -> Path | None:
     found = importlib.util.find_spec("search_spaces")
     if found is None or name not in built_in_names():
@@ -56,16 +64,8 @@ def _file(name: str) -> Path | None:
 
 def _files(incomplete: str) -> list[str]:
     """Files and folders that lead to some, as the shell would write them."""
-    folder, slash, begun = incomplete.rpartition("/")
-    place = Path(folder + slash or ".")
-    if not place.is_dir():
-        return []
-    found = []
-    for path in sorted(place.iterdir()):
-        if not path.name.startswith(begun) or path.name.startswith("."):
-            continue
-        if path.is_dir():
-            found.append(f"{folder}{slash}{path.name}/")
-        elif path.suffix in (".yaml", ".yml", ".py"):
-            found.append(f"{folder}{slash}{path.name}")
-    return found
+    return [
+        word
+        for word, path in beside(incomplete)
+        if path.is_dir() or path.suffix in (".yaml", ".yml", ".py")
+    ]

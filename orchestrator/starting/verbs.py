@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.completion import complete_table
 from orchestrator.console import emit, exit_codes, stdout
 from orchestrator.space_names import complete_space
 
@@ -46,7 +47,10 @@ def doctor(
 
 
 def init(
-    table: Annotated[Path, typer.Argument(help="CSV or Parquet, one row an image.")],
+    table: Annotated[
+        Path,
+        typer.Argument(help="CSV or Parquet, one row an image.", autocompletion=complete_table),
+    ],
     images: Annotated[
         Path | None, typer.Option(help="Folder of the images; if not given: it is looked for.")
     ] = None,

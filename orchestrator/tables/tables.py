@@ -26,6 +26,7 @@ from orchestrator.merging.nodes import open_store
 from orchestrator.tables.as_csv import BESIDE_GAP, as_csv
 from orchestrator.tables.as_latex import as_latex
 from orchestrator.tables.as_markdown import as_markdown
+from orchestrator.tables.choices import CHOICES
 from orchestrator.tables.grid import grid_of
 from orchestrator.tables.notes import notes_of
 from orchestrator.tables.published import AVG, DIFF, Block, read_blocks
@@ -44,17 +45,6 @@ from search_spaces.sweep_spec import CONFIRMATION
 from trainables.errors import UserError
 from trainables.metrics.crossed import Interval
 from trainables.metrics.fairness import Mode, check_mode
-
-CHOICES = {
-    "--format": ("md", "latex", "csv"),
-    "--style": ("default", "paper"),
-    "--split": ("validation", "test"),
-    "--mode": ("corrected", "paper"),
-    "--reference": ("vanilla", "own"),
-    "--published": ("match", "all", "none"),
-    "--seeds": ("selection", "fresh"),
-    "--intervals": ("patients", "seeds"),
-}
 
 
 @dataclass(frozen=True)

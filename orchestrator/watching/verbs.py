@@ -6,10 +6,15 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.completion import complete_sweep, one_of
 from orchestrator.console import emit, exit_codes, write_event
 
 LogFormat = Annotated[
-    str, typer.Option(metavar="text|json", help="Of what is said on stderr: lines, or JSON lines.")
+    str,
+    typer.Option(
+        metavar="text|json", help="Of what is said on stderr: lines, or JSON lines.",
+        autocompletion=one_of("text", "json"),
+    ),
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")
@@ -20,7 +25,8 @@ def watch(
     where: Annotated[
         str,
         typer.Argument(
-            help="Folder of a sweep, or STORE/sweeps/NAME of any store.", metavar="DIR|URI"
+            help="Folder of a sweep, or STORE/sweeps/NAME of any store.", metavar="DIR|URI",
+            autocompletion=complete_sweep,
         ),
     ],
     log_format: LogFormat = "text",

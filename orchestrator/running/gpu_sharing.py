@@ -22,7 +22,20 @@ from orchestrator.running.leftovers import enlist
 CONTROL = "nvidia-cuda-mps-control"
 PIPES, LOGS = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"
 SYSTEM_PIPES = Path("/tmp/nvidia-mps")  # where CUDA looks when nothing else is said
-TRY = "import torch; torch.ones(8, device='cuda').sum().item()"
+TRY = """
+import ctypes
+cuda = ctypes.CDLL("libcuda.so.1")
+device, context, memory = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_uint64()
+for name, *arguments in (
+    ("cuInit", 0), ("cuDeviceGet", ctypes.byref(device), 0),
+    ("cuDevicePrimaryCtxRetain", ctypes.byref(context), device), ("cuCtxSetCurrent", context),
+    ("cuMemAlloc_v2", ctypes.byref(memory), ctypes.c_size_t(256)),
+    ("cuMemsetD8_v2", memory, ctypes.c_ubyte(1), ctypes.c_size_t(256)), ("cuCtxSynchronize",),
+):
+    if code := getattr(cuda, name)(*arguments):
+        raise SystemExit(f"{name} gives error {code}")
+"""
+"""A client of the service, in the driver's own words: importing torch would take seconds."""
 PATIENCE = 120
 
 

@@ -2,7 +2,7 @@
 
 Small nets leave most of a GPU idle: several trials at once train more images a second, until the
 GPU, its memory or the CPU cores that feed it are full. Where that is depends on all of them, so it
-is tried: 1, 2, 4, ... processes train together for a few seconds each.
+is tried: 1, 2, 4, ... processes train together for two or three seconds each.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from trainables.training_rate import Measured
 from trainables.trial_spec import Trial
 
 MAX_TRIALS = 16
-SECONDS = 4.0
+SECONDS = 2.5
 WORTH = 1.05
 """Twice the processes must train this much more, or fewer are better: each costs memory."""
 MEMORY_SHARE = 0.85
@@ -86,8 +86,9 @@ def find_packing(
             fit.
         most: processes that the CPU cores allow.
         memory_of_gpu: bytes, asked for after the first; 0: not looked at.
-        start: starts so many processes at once, told after the first how many may be tried: to
-            start them one after another takes longer than all that is measured.
+        start: has so many processes there, started at once if they are not yet: to start them
+            one after another takes longer than all that is measured. Told first the most that the
+            cores allow, and after one is measured how many fit by what it held.
 
     Returns:
         The best number, images a second of each number tried, bytes that one process holds.
@@ -95,6 +96,7 @@ def find_packing(
     rates: dict[int, float] = {}
     best, memory = 1, 0
     numbers = trials_to_try(max(1, min(most, MAX_TRIALS)))
+    start(numbers[-1])
     for number in numbers:
         if number > 1:
             room = MEMORY_SHARE * memory_of_gpu()
@@ -102,7 +104,7 @@ def find_packing(
             if number not in fitting:
                 break
             if len(rates) == 1:
-                start(fitting[-1])
+                start(fitting[-1])  # fewer, where the most did not fit together
         try:
             measured = rate_of(number)
         except MemoryError:

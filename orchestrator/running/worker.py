@@ -3,6 +3,7 @@ work.
 
 An out-of-memory kill of a Tune trial ends the whole `Tuner.fit`; of a child actor it is one
 trial's result. Both are reused from trial to trial: starting a process with torch costs seconds.
+So nothing here imports torch before a child runs: the controller never needs it.
 """
 
 from __future__ import annotations
@@ -37,7 +38,6 @@ from orchestrator.search.full_disk import DISK_FULL
 from orchestrator.search.lost_data import DATA_LOST, FETCH_SECONDS
 from orchestrator.search.memory_retries import OUT_OF_MEMORY, is_out_of_memory
 from trainables.errors import first_line, room_missing
-from trainables.replicas import ALONE, free_address, join
 
 CONTROLLER_CPUS = 0.01
 LEAK_BYTES = 1 << 30
@@ -101,6 +101,8 @@ def _children_of(group: Any, context: dict[str, Any]) -> Children:
         found = [_started(group, index, context) for index in range(1, len(group.bundle_specs))]
         _children[group.id] = Children(found)
         if len(found) > 1:
+            from trainables.replicas import free_address
+
             address = free_address()
             ray.get([
                 child.join.remote(rank, len(found), address) for rank, child in enumerate(found)
@@ -132,6 +134,7 @@ class Worker:
         import torch
 
         from trainables.node_cache import set_limit_gb
+        from trainables.replicas import ALONE
         from trainables.store import Store
 
         if context["cache_gb"] is not None:
@@ -148,6 +151,8 @@ class Worker:
 
     def join(self, rank: int, size: int, address: str) -> None:
         """Be one of several that compute each trial together."""
+        from trainables.replicas import join
+
         self.replicas = join(rank, size, address, self.device)
 
     def run(self, trial: str, key: str) -> dict[str, Any]:

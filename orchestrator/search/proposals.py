@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from orchestrator.search.tree import Configuration, grid
 from search_spaces.sweep_spec import SweepSpec
 from search_spaces.words import Choice, OneOf, fill, option_labels
+from trainables.trial_spec import digest
 
 
 @dataclass(frozen=True)
@@ -84,12 +86,15 @@ class Proposer(Protocol):
 
 
 class GridProposer:
-    """Every configuration of a finite space, once, in the order of the space; where chains may be
-    stopped, all of one iteration before all of two.
+    """Every configuration of a finite space, once: the first of each baseline, then the second of
+    each; where chains may be stopped, all of one iteration before all of two.
+
+    By turns, because a baseline's training is what its configurations wait for: in the order of
+    the space the last baseline would be trained when all chains of the others have ended.
     """
 
     def __init__(self, spec: SweepSpec) -> None:
-        self._rest = list(grid(spec))
+        self._rest = _by_turns(grid(spec))
         if spec.search.stop_at is not None:
             self._rest.sort(key=lambda entry: entry[1].n)
         self._number = 0
@@ -110,6 +115,19 @@ class GridProposer:
 
     def observe(self, configuration: Configuration, measured: Measured) -> None:
         """A grid does not learn."""
+
+
+def _by_turns(
+    points: Iterable[tuple[dict[str, Any], Configuration]],
+) -> list[tuple[dict[str, Any], Configuration]]:
+    """The first point of each baseline in the order given, then the second of each, ..."""
+    num_seen: Counter[str] = Counter()
+    turns = []
+    for point in points:
+        baseline = digest(point[1].baseline)
+        turns.append((num_seen[baseline], point))
+        num_seen[baseline] += 1
+    return [point for _, point in sorted(turns, key=lambda turn: turn[0])]
 
 
 def in_space(spec: SweepSpec, proposal: Proposal) -> bool:

@@ -72,13 +72,16 @@ def test_cores_and_memory_are_limits():
 
 def test_as_many_as_may_be_tried_are_started_together():
     rates = {n: 5000.0 * n for n in (1, 2, 4, 8, 12, 16)}
-    for most, room, told in ((16, 80 * GB, [16]), (12, 80 * GB, [12]), (16, 0, [16]), (1, 0, [])):
+    whole = 80 * GB
+    for most, room, told in (
+        (16, whole, [16, 16]), (12, whole, [12, 12]), (16, 0, [16, 16]), (1, 0, [1]),
+    ):  # fmt: skip
         started = []
         find_packing(gpu(rates)[0], most, lambda room=room: room, started.append)
         assert started == told
     each, started = GB + CONTEXT_BYTES, []
     find_packing(gpu(rates)[0], 16, lambda: int(5 * each / 0.85), started.append)
-    assert started == [4]
+    assert started == [16, 4]  # first all that the cores allow, then what fits
 
 
 @pytest.mark.slow

@@ -18,9 +18,11 @@ from torch.profiler import record_function
 
 from trainables.baselines.base import Baseline, Batch
 from trainables.checkpoint import Standing
-from trainables.data.augment import apply_eval, apply_train, draw, normalisation
+from trainables.data.augment import AugmentDraws, apply_eval, apply_train, draw, normalisation
 from trainables.data.base import TRAIN, VALIDATION
 from trainables.data.device import DeviceData
+from trainables.data.graphed_augment import can_be_graphed, graphed_augment
+from trainables.heartbeat import heart
 from trainables.models.classifier import Classifier
 from trainables.replicas import Replicas
 from trainables.resuming import Checkpoints
@@ -165,7 +167,6 @@ class Trainer:
         """The augmented batches of one epoch (of several processes: this one's parts), on the
         device.
         """
-        mean, std = normalisation(recipe.normalise)
         batches = self.batches(recipe, epoch)
         # a whole epoch's numbers move at once: a copy a step would make the GPU wait for each
         row_E = torch.cat(batches)
@@ -182,24 +183,47 @@ class Trainer:
             part = self.replicas.part(len(whole))
             own_parts.append(slice(start + part.start, start + part.stop))
             start += len(whole)
-        source_E = on_device_E if self.data.is_resident else row_E
-        images = self.data.images_ahead(source_E[own] for own in own_parts)
-        for number, (own, image_NHWC) in enumerate(zip(own_parts, images, strict=True)):
+        images = self._augmented(recipe, row_E, on_device_E, own_parts, draws)
+        for number, (own, image_NCHW) in enumerate(zip(own_parts, images, strict=True)):
             self.replicas.share = (own.stop - own.start) / len(batches[number])
             on_device = on_device_E[own]
-            image_NCHW = apply_train(
-                recipe.augment,
-                image_NHWC,
-                draws[own],
-                image_size=size,
-                mean=mean,
-                std=std,
-            )
             yield Batch(
-                image_NCHW=_layout(image_NCHW),
+                image_NCHW=image_NCHW,
                 label_N=self.data.label_N[on_device],
                 group_N=self.data.group_N[on_device],
                 progress=(epoch + number / len(batches)) / recipe.epochs,
+            )
+
+    def _augmented(
+        self,
+        recipe: Recipe,
+        row_E: Tensor,
+        on_device_E: Tensor,
+        own_parts: list[slice],
+        draws: AugmentDraws,
+    ) -> Iterator[Tensor]:
+        """Images (N, 3, S, S) of each part of an epoch; ``draws`` are prepared."""
+        mean, std = normalisation(recipe.normalise)
+        size, resident_AHWC = self.data.dataset.image_size, self.data.resident
+        if resident_AHWC is not None and all(
+            can_be_graphed(recipe.augment, own.stop - own.start, size) for own in own_parts
+        ):
+            for own in own_parts:
+                heart.beat()
+                packed_NP = draws[own].packed_NP
+                assert packed_NP is not None
+                augmented = graphed_augment(
+                    resident_AHWC, recipe.augment, packed_NP, size, mean, std, _layout
+                )
+                yield augmented(on_device_E[own], packed_NP)
+            return
+        source_E = row_E if resident_AHWC is None else on_device_E
+        images = self.data.images_ahead(source_E[own] for own in own_parts)
+        for own, image_NHWC in zip(own_parts, images, strict=True):
+            yield _layout(
+                apply_train(
+                    recipe.augment, image_NHWC, draws[own], image_size=size, mean=mean, std=std
+                )
             )
 
     def batches(self, recipe: Recipe, epoch: int) -> list[Tensor]:

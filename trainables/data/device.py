@@ -71,9 +71,9 @@ class DeviceData:
         return _on_gpu[index]
 
     @property
-    def is_resident(self) -> bool:
-        """Whether the images lie on the GPU."""
-        return self._images is not None
+    def resident(self) -> Tensor | None:
+        """All images, uint8 (A, H, W, 3), where they lie on the GPU."""
+        return self._images
 
     def on_device(self, rows: Tensor) -> Tensor:
         """An index tensor on the device; the CPU does not wait until the GPU has come so far."""

@@ -1,4 +1,4 @@
-"""Augmentation recorded as a CUDA graph gives the images of the kernels it is made of, to the bit."""
+"""Augmentation recorded as a CUDA graph gives the same images as its kernels alone, to the bit."""
 
 from pathlib import Path
 
@@ -20,7 +20,9 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
 ]
-STRONG = Augment(crop=True, degrees=180, scale=(0.8, 1.2), brightness=0.1, saturation=0.5, cutout=8)
+STRONG = Augment(
+    crop=True, degrees=180, scale=(0.8, 1.2), brightness=0.1, saturation=0.5, cutout=8
+)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ BOUNDS = tuple(f"{name}_{end}" for name in FIGURES for end in ("low", "high"))
 COLUMNS = (
     *IDENTITY, "group", *FIGURES, "fate_baseline", "source", "misprint", "tag", "split", "mode",
     "num_seeds", "seeds", "role", "baseline", "criterion", "site", "adaptive", "configuration_key",
-    *BOUNDS, *(f"{gap}_{name}" for gap in GAPS for name in BESIDE_GAP),
+    "differs", *BOUNDS, *(f"{gap}_{name}" for gap in GAPS for name in BESIDE_GAP),
 )  # fmt: skip
 
 
@@ -92,6 +92,7 @@ def _published(block: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             **printed,
             "group": line,
             "misprint": " | ".join(misprints),
+            "differs": " | ".join(block["differs"]),
             "split": "test",
             "mode": "paper",
             "num_seeds": 1,

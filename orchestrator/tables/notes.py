@@ -142,6 +142,12 @@ def _published(document: Document) -> list[str]:
         "published rows are printed as published (test split, gaps in mode paper, one run, no "
         "interval), are in no comparison here, and are not reproduced by it"
     ]
+    notes += dict.fromkeys(
+        f"published {block['method']} ({block['table']}) is of another pruning than ours above "
+        f"it: {'; '.join(block['differs'])}"
+        for block in beside
+        if block["differs"]
+    )
     others = {block["dataset"] for block in shown} - {document["dataset"]}
     if others:
         notes.append(

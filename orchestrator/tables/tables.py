@@ -30,8 +30,8 @@ from orchestrator.tables.choices import CHOICES
 from orchestrator.tables.grid import grid_of
 from orchestrator.tables.notes import notes_of
 from orchestrator.tables.published import AVG, DIFF, Block, read_blocks
+from orchestrator.tables.published_match import differences, matching
 from orchestrator.tables.published_match import document as published_document
-from orchestrator.tables.published_match import matching
 from orchestrator.tables.rows import (
     Fate,
     Figure,
@@ -278,7 +278,7 @@ def row_document(
             group: {name: _estimate(change) for name, change in scores.items()}
             for group, scores in row.group_changes.items()
         },
-        "published": [published_document(block, blocks) for block in matched],
+        "published": [published_document(b, blocks, differences(trial)) for b in matched],
     }
 
 

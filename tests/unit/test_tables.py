@@ -34,7 +34,7 @@ from orchestrator.tables.as_latex import escape
 from orchestrator.tables.as_markdown import as_markdown
 from orchestrator.tables.grid import grid_of
 from orchestrator.tables.published import read_blocks
-from orchestrator.tables.published_match import METHODS, matching
+from orchestrator.tables.published_match import METHODS, differences, matching
 from orchestrator.tables.tables import TableOptions, make_tables
 from search_spaces.words import one_of
 from trainables.data.load import load_dataset
@@ -705,6 +705,49 @@ def test_what_matches_what(changes, methods):
     assert [b.method for b in matching(trial | changes, **setting, blocks=blocks)] == methods
     for other in ({"dataset": "ham10000"}, {"attribute": "six_types"}, {"backbone": "resnet18"}):
         assert matching(trial | changes, **(setting | other), blocks=blocks) == []
+
+
+CUT = "surgery: ours cut, published weight_mask"
+
+
+@pytest.mark.parametrize(
+    ("baseline", "prune", "expected"),
+    [
+        ({"name": "vanilla"}, {}, [CUT]),
+        ({"name": "vanilla"}, {"surgery": "weight_mask", "finetune_loss": "baseline"}, []),
+        ({"name": "hsic"}, {"surgery": "weight_mask", "finetune_loss": "cross_entropy"}, []),
+        ({"name": "hsic"}, {"surgery": "weight_mask"},
+         ["finetune_loss: ours baseline (hsic), published cross_entropy"]),
+        ({"name": "fairprune"}, {}, [CUT]),  # of vanilla
+        ({"name": "fairprune", "source": {"name": "hsic"}}, {},
+         [CUT, "finetune_loss: ours baseline (fairprune), published cross_entropy"]),
+    ],
+)  # fmt: skip
+def test_what_a_published_row_differs_in(baseline, prune, expected):
+    pruned = {"baseline": baseline, "n": 3, "prune": {"criterion": {"name": "snnl"}} | prune}
+    assert differences(pruned) == expected
+    assert differences({"baseline": baseline, "n": 0, "prune": None}) == []
+
+
+def test_a_row_of_another_pruning_is_shown_and_says_so(named_like_the_paper, tmp_path):
+    note = f"published SCP-VGG-11 (S3) is of another pruning than ours above it: {CUT}"
+    document = tables(named_like_the_paper)
+    differs = {b["method"]: b["differs"] for r in document["rows"] for b in r["published"]}
+    assert differs == {"VGG-11": [], "SCP-VGG-11": [CUT]}
+    assert [line for line in document["notes"] if "another pruning" in line] == [note]
+    assert note.replace("_", "\\_") in document["_text"]
+    lines = csv.DictReader(io.StringIO(tables(named_like_the_paper, format="csv")["_text"]))
+    found = {(line["method"], line["differs"]) for line in lines if line["split"] == "test"}
+    assert found == {("VGG-11", ""), ("SCP-VGG-11", CUT)}
+    prune = {"criterion": "snnl", "ratio": 0.02, "site": "conv", "surgery": "weight_mask"}
+    alike = Drawn(tmp_path / "sweep").sweep(
+        "fitzpatrick17k", "skin_type", "vgg11", prune=prune, iterations=3, controls=("none",)
+    )
+    document = tables(alike)
+    assert [b["differs"] for r in document["rows"] for b in r["published"]] == [[], []]
+    assert not any("another pruning" in line for line in document["notes"])
+    every = tables(named_like_the_paper, published="all")["published"]
+    assert [block["differs"] for block in every] == [[]] * 13
 
 
 def test_the_mapping_names_registered_parts():

@@ -9,10 +9,11 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cluster.verbs import add_job_verbs, cluster_app
+from orchestrator.cluster.verbs import SET_HELP, add_job_verbs, cluster_app
 from orchestrator.completion import complete_sweep, complete_table, one_of
 from orchestrator.console import Verbs, emit, exit_codes, stdout, write_event
 from orchestrator.datasets.sources import SOURCES
+from orchestrator.panels import RootVerbs, put_into_panels
 from orchestrator.space_names import complete_space, complete_space_or_sweep
 from orchestrator.starting.verbs import add_start_verbs
 from orchestrator.tables.choices import CHOICES
@@ -20,11 +21,14 @@ from orchestrator.watching.verbs import LogFormat, watch
 
 app = typer.Typer(
     name="fatefront",
-    cls=Verbs,
+    cls=RootVerbs,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(cls=Verbs, help="Look at a data set before training on it.")
+data_app = typer.Typer(
+    cls=Verbs,
+    help="Fetch, inspect and prepare data sets, find duplicates in them, write a synthetic one.",
+)
 app.add_typer(data_app, name="data")
 app.add_typer(cluster_app, name="cluster")
 
@@ -44,7 +48,7 @@ Data = Annotated[
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override one field, dotted."),
+    typer.Option("--set", metavar="KEY=VALUE", help=SET_HELP),
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")
@@ -87,7 +91,11 @@ def run(
     ] = None,
     overrides: Overrides = None,
     trials: Annotated[
-        int | None, typer.Option(help="Computed nodes in the folder in all.")
+        int | None,
+        typer.Option(
+            help="Most trials to compute in this folder, those of earlier runs included; what is "
+            "cached is free."
+        ),
     ] = None,
     configurations: Annotated[
         int | None, typer.Option(help="Proposed configurations in all.")
@@ -685,7 +693,9 @@ def synthesize(
     ],
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A dial of the generator."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A dial of the generator: num_images=480."
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -698,3 +708,4 @@ def synthesize(
 
 add_start_verbs(app)
 add_job_verbs(app)
+put_into_panels(app)

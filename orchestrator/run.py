@@ -289,6 +289,8 @@ def render_run(document: dict[str, Any]) -> Group:
     if uri:
         state = "" if document["tracking"] == "done" else f"   ({document['tracking']})"
         lines.append(f"compare: fatefront ui {folder}{state}")
-    lines.append(f"export:  fatefront export {folder} --to front")
+    if document["_front"].members:  # without any both verbs refuse
+        lines.append(f"report:  fatefront report {folder}")
+        lines.append(f"export:  fatefront export {folder} --to front")
     shown = Text("\n".join(lines), no_wrap=True, overflow="ignore")
     return Group(render(document["_front"], document["_judgement"]), shown)

@@ -45,9 +45,10 @@ def load_space(name: str, overrides: Sequence[str] = ()) -> SweepSpec:
 
 def _built_in(name: str) -> ModuleType:
     if name not in built_in_names():
+        hint = nearest(name, built_in_names())
+        give = " Or give" if hint.endswith("?") else "; or give"
         raise UserError(
-            f"unknown search space {name!r}{nearest(name, built_in_names())}; or give "
-            "FILE.py:FUNCTION or a YAML file"
+            f"unknown search space {name!r}{hint}{give} FILE.py:FUNCTION or a YAML file"
         )
     return importlib.import_module(f"search_spaces.{name}")
 

@@ -10,6 +10,7 @@ import typer
 from orchestrator.console import Verbs, emit, exit_codes, stdout
 from orchestrator.space_names import complete_space
 
+SET_HELP = "Override one field: training.epochs=20, 'seeds=[0,1,2]'; any number of times."
 cluster_app = typer.Typer(cls=Verbs, help="Check a cluster file before paying for it.")
 
 
@@ -62,7 +63,7 @@ def submit(
     ],
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override one field, dotted."),
+        typer.Option("--set", metavar="KEY=VALUE", help=SET_HELP),
     ] = None,
     out: Annotated[
         str | None,

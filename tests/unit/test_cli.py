@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from orchestrator.cli import app
 from orchestrator.console import exit_codes
 from orchestrator.ledger.records import Ledger
+from orchestrator.panels import PANELS
 from orchestrator.plan import plan_space
 from orchestrator.search.tree import full_tree
 from orchestrator.spaces import load_space
@@ -134,6 +135,16 @@ def test_help_of_every_verb(verb, flag):
     assert "Usage:" in result.stdout
     for option in VERBS.get(verb, []):
         assert not option.startswith("--") or option in result.stdout
+
+
+def test_every_verb_is_in_one_panel_and_in_its_order():
+    verbs = [verb for verbs in PANELS.values() for verb in verbs]
+    root = typer.main.get_command(app)
+    assert root.list_commands(None) == verbs
+    page = call("--help").stdout
+    places = [page.index(f"─ {panel} ─") for panel in PANELS]
+    assert places == sorted(places)
+    assert page.index("─ Look ─") < page.index("│ report ") < page.index("─ Models and pred")
 
 
 def test_no_arguments_is_the_help():

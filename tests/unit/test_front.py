@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -16,10 +17,11 @@ from rich.console import Console
 
 import orchestrator
 from orchestrator.fronts.files import COLUMNS, render, rows, write_front
-from orchestrator.fronts.front import build_front
+from orchestrator.fronts.front import Front, build_front
 from orchestrator.fronts.objectives import objective
 from orchestrator.fronts.pareto import dominates, hypervolume, knee, pareto_mask
 from orchestrator.ledger.records import Ledger, load_records, write_records
+from orchestrator.run import render_run
 from search_spaces.sweep_spec import OBJECTIVES
 
 SCHEMAS = Path(orchestrator.__file__).parent / "schemas"
@@ -409,6 +411,24 @@ def test_render_marks_the_knee_and_carries_the_notes(tmp_path):
     assert "vanilla > snnl k *" in text
     assert text.count(" *") == 1 + text.count("* the knee")
     assert "not publishable" in text
+
+
+def next_verbs(front: Front) -> list[str]:
+    """The verbs that the end of a run with this front names."""
+    counts = ("done", "computed_now", "cached", "failed", "blocked", "stopped")
+    document = {f"num_{name}": 0 for name in counts} | {
+        "folder": "runs/mine", "seconds": 1.0, "errors": [], "stopped": None, "tracking": "done",
+        "tracking_uri": "sqlite:///mlflow.db", "_front": front, "_judgement": None,
+    }  # fmt: skip
+    console = Console(width=200, file=io.StringIO())
+    console.print(render_run(document))
+    return re.findall(r"^\w+: +fatefront (\w+) runs/mine", console.file.getvalue(), re.MULTILINE)
+
+
+def test_a_run_ends_with_what_to_do_next(tmp_path):
+    front = build_front(sweep(tmp_path).records(), OBJECTIVE)
+    assert next_verbs(front) == ["ui", "report", "export"]
+    assert next_verbs(build_front({}, OBJECTIVE)) == ["ui"]  # the others refuse an empty front
 
 
 def test_records_fit_their_schema(tmp_path):

@@ -103,7 +103,8 @@ def test_overrides(overrides, read):
 @pytest.mark.parametrize(
     ("name", "overrides", "message"),
     [
-        ("quikstart", [], "unknown search space 'quikstart', did you mean 'quickstart'"),
+        ("quikstart", [], r"space 'quikstart', did you mean 'quickstart'\? Or give FILE.py"),
+        ("no-such", [], r"space 'no-such' \(known: .*quickstart\); or give FILE.py:FUNCTION"),
         ("nowhere.yaml", [], "no such file 'nowhere.yaml'"),
         ("nowhere.py:f", [], "no such file 'nowhere.py'"),
         ("quickstart:other", [], "no function 'other' in quickstart:other .*quickstart"),

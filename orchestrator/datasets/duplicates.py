@@ -9,7 +9,9 @@ from typing import Any
 
 from rich.text import Text
 
+from orchestrator.datasets.listed import group_lines
 from orchestrator.datasets.verbs import data_config, load_with_bar
+from trainables.data.base import SPLITS, Dataset
 from trainables.data.darken import TONE
 from trainables.data.perceptual_hash import MAX_DISTANCE, NUM_BITS, near_duplicate_groups
 from trainables.errors import UserError
@@ -52,6 +54,7 @@ def duplicates_data(
     except OSError as error:
         raise UserError(f"--to {to}: {error.strerror}") from None
     label_N, patient_id_N = dataset.label_N, dataset.patient_id_N
+    split_N = dataset.split_N
     return {
         "name": dataset.name,
         "to": str(to),
@@ -62,15 +65,29 @@ def duplicates_data(
         "num_grouped_images": sum(map(len, groups)),
         "num_groups_of_several_patients": sum(len(set(patient_id_N[g])) > 1 for g in groups),
         "num_groups_of_several_classes": sum(len(set(label_N[g])) > 1 for g in groups),
+        "num_groups_across_splits": sum(len(set(split_N[g])) > 1 for g in groups),
+        "groups": [[_image(dataset, row) for row in group] for group in groups],
+    }
+
+
+def _image(dataset: Dataset, row: int) -> dict[str, str]:
+    return {
+        "image_id": str(dataset.image_id_N[row]),
+        "patient_id": str(dataset.patient_id_N[row]),
+        "label": dataset.classes[dataset.label_N[row]],
+        "split": SPLITS[dataset.split_N[row]],
     }
 
 
 def render_duplicates(document: dict[str, Any]) -> Text:
     """For people."""
-    return Text(
+    lines = [
         f"{document['num_grouped_images']} of {document['num_images']} images of "
         f"{document['name']} look like another one ({document['num_groups']} groups, "
         f"{document['num_groups_of_several_patients']} of several patients or lesions, "
-        f"{document['num_groups_of_several_classes']} of several classes): {document['to']}\n"
-        f"to keep them in one split: --set data.duplicates={document['to']}"
-    )
+        f"{document['num_groups_of_several_classes']} of several classes, "
+        f"{document['num_groups_across_splits']} in several splits): {document['to']}",
+        *group_lines(document["groups"], document["to"]),
+        f"to keep them in one split: --set data.duplicates={document['to']}",
+    ]
+    return Text("\n".join(lines))

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from orchestrator.console import stderr
+from orchestrator.datasets.listed import shared_lines
 from orchestrator.spaces import load_space
 from trainables.data.base import DataConfig, Dataset
 from trainables.data.parse import parse_data
@@ -106,6 +107,7 @@ def render_inspected(document: dict[str, Any]) -> Any:
     lines = [
         f"against {found['name']}: {found['num_shared_images']} images and "
         f"{found['num_shared_patients']} patients or lesions are in both",
+        *shared_lines(found),
         *(f"warning: {line}" for line in found["warnings"]),
     ]
     return Group(render(document), *map(Text, lines))

@@ -16,6 +16,7 @@ from sklearn.model_selection import train_test_split
 from typer.testing import CliRunner
 
 from orchestrator.cli import app
+from orchestrator.datasets.listed import shared_lines
 from trainables.data.against import compare_ids, rows_of
 from trainables.data.base import TEST, TRAIN, VALIDATION, Dataset
 from trainables.data.equal_rates import (
@@ -245,6 +246,25 @@ def test_ids_in_two_data_sets_are_counted_by_split_and_warned_of(tmp_path: Path)
             expected[("train", "validation", "test")[split]][split_there[patient]] += 1
     assert found["shared"] == expected
     assert any(line.startswith("leak: ") and "images" in line for line in found["warnings"])
+    names = ("train", "validation", "test")
+    split_of = dict(zip(here.image_id_N.tolist(), here.split_N.tolist(), strict=True))
+    patient_of = dict(zip(here.image_id_N.tolist(), here.patient_id_N.tolist(), strict=True))
+    assert found["shared_images"] == [
+        {"image_id": image, "split_here": names[split_of[image]],
+         "split_there": split_there[patient_of[image]]}
+        for image in sorted(there.image_id_N.tolist())
+    ]  # fmt: skip
+    assert [each["patient_id"] for each in found["shared_patients"]] == sorted(split_there)
+    one = found["shared_patients"][0]
+    assert one == {
+        "patient_id": "p0",
+        "here": [{"image_id": i, "split": names[split_of[i]]} for i in ("i00", "i01")],
+        "there": [{"image_id": "i01", "split": "test"}],
+    }
+    lines = shared_lines(found)
+    assert len(lines) == 19 + 1  # the other patients' images are named already
+    assert lines[-1].startswith("  patient or lesion p0: i00 (")
+    assert lines[-1].endswith("here; i01 (test) there")
     nothing = compare_ids(replace(here, image_id_N=here.image_id_N + "x",
                                   patient_id_N=here.patient_id_N + "x"), there)  # fmt: skip
     assert (nothing["num_images_here"], nothing["warnings"]) == (0, [])
@@ -274,5 +294,7 @@ def test_the_verb_shows_what_two_spaces_share(tmp_path: Path, monkeypatch) -> No
     assert shown.exit_code == 0, shown.output
     assert "against synthetic: 60 images" in shown.output
     assert "warning: leak: " in shown.output
+    assert shown.output.count(" here, ") == 20
+    assert "and 40 more (all: --json)" in shown.output
     alone = CliRunner().invoke(app, ["data", "inspect", data, "--json"])
     assert json.loads(alone.stdout)["against"] is None

@@ -1,6 +1,7 @@
 """Near-duplicates: the transform, the turns, the search, and planted copies of images."""
 
 import io
+import json
 import tarfile
 from pathlib import Path
 
@@ -8,11 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.fft
+import yaml
 from PIL import Image, ImageEnhance
 from typer.testing import CliRunner
 
 from orchestrator.cli import app
 from trainables.data import perceptual_hash
+from trainables.data.base import SPLITS
 from trainables.data.decode import decode_image
 from trainables.data.load import load_dataset, parse_data
 from trainables.data.perceptual_hash import (
@@ -192,6 +195,28 @@ def test_the_written_groups_keep_copies_in_one_split(tmp_path: Path, lesions, mo
     assert done.exit_code == 0, done.output
     assert "12 of 46 images" in done.output
     assert "6 groups, 6 of several patients or lesions" in done.output
+    shown = [line.split(" = ") for line in done.output.splitlines() if " = " in line]
+    assert {tuple(part.split()[0] for part in line) for line in shown} == {
+        (f"i{n:02d}", f"i{n + 40}") for n in range(6)
+    }
+    options = ["--to", str(to), "--turned", "--json"]
+    document = json.loads(CliRunner().invoke(app, ["data", "duplicates", data, *options]).stdout)
+    plain = load_dataset(parse_data(yaml.safe_load(data)))
+    splits = [SPLITS[split] for split in plain.split_N]
+    expected = [
+        [
+            {"image_id": f"i{k:02d}", "patient_id": f"i{k:02d}", "label": str(k % 2),
+             "split": splits[k]}
+            for k in (n, n + 40)
+        ]
+        for n in range(6)
+    ]  # fmt: skip
+    assert document["groups"] == expected
+    parted = sum(splits[n] != splits[n + 40] for n in range(6))
+    assert document["num_groups_across_splits"] == parted > 0
+    first = [f"{i['image_id']} ({i['split']}, {i['label']})" for i in next(
+        group for group in expected if group[0]["split"] != group[1]["split"])]  # fmt: skip
+    assert [part.strip() for part in shown[0]] == first
     written = pd.read_csv(to)
     assert written.columns.tolist() == ["image_id", "group"]
     pairs = written.groupby("group")["image_id"].apply(list).to_dict()

@@ -49,6 +49,7 @@ def compare_ids(here: Ids, there: Ids) -> dict[str, Any]:
     Returns:
         Plain JSON types. ``shared[split][other split]`` is the number of images of a split here
         that have an image with the same id, or of the same patient or lesion, in a split there;
+        ``shared_images`` and ``shared_patients`` list what is in both, by id, with the splits;
         ``warnings`` says what a model of the one has seen of the other.
     """
     splits_of: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
@@ -75,5 +76,41 @@ def compare_ids(here: Ids, there: Ids) -> dict[str, Any]:
             split: {other: int(shared[s, t]) for t, other in enumerate(SPLITS)}
             for s, split in enumerate(SPLITS)
         },
+        "shared_images": _shared_images(here, there, images),
+        "shared_patients": _shared_patients(here, there, patients),
         "warnings": [*overlap_warnings(here, there), *overlap_warnings(there, here)],
     }
+
+
+def _shared_images(here: Ids, there: Ids, names: set[str]) -> list[dict[str, str]]:
+    split_of = [
+        dict(zip(ids.image_id_N.tolist(), ids.split_N.tolist(), strict=True))
+        for ids in (here, there)
+    ]
+    return [
+        {
+            "image_id": name,
+            "split_here": SPLITS[split_of[0][name]],
+            "split_there": SPLITS[split_of[1][name]],
+        }
+        for name in sorted(names)
+    ]
+
+
+def _shared_patients(here: Ids, there: Ids, names: set[str]) -> list[dict[str, Any]]:
+    images_of = [_images_of(ids, names) for ids in (here, there)]
+    return [
+        {"patient_id": name, "here": images_of[0][name], "there": images_of[1][name]}
+        for name in sorted(names)
+    ]
+
+
+def _images_of(ids: Ids, patients: set[str]) -> dict[str, list[dict[str, str]]]:
+    """The images of these patients, with their splits."""
+    found: defaultdict[str, list[dict[str, str]]] = defaultdict(list)
+    for image, patient, split in zip(
+        ids.image_id_N.tolist(), ids.patient_id_N.tolist(), ids.split_N.tolist(), strict=True
+    ):
+        if patient in patients:
+            found[patient].append({"image_id": image, "split": SPLITS[split]})
+    return found

@@ -19,6 +19,8 @@ demo: install
 	$(BIN)/fatefront run quickstart --out runs/quickstart
 
 # files in their order: xdist would begin those of few tests last, and these are the sweeps
+# (where there is a Chromium, two pictures of the report are drawn and kept; where not, the summary says so)
+test: export FATEFRONT_SCREENSHOTS ?= build/screenshots
 test: install
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import torch
+from headless import picture
 from PIL import Image
 from tiny_sweep import copy_sweep, run_tiny
 
@@ -296,3 +297,18 @@ def test_mistakes(sweep, tmp_path):
     with pytest.raises(UserError, match="not a file in a folder that exists"):
         write_report(sweep, tmp_path)
     assert openings(sweep) == []
+
+
+def test_the_page_is_drawn_in_both_colour_schemes(sweep, tmp_path):
+    """In a real browser; `make test` keeps both pictures in build/screenshots."""
+    page = sweep / "report.html"
+    write_report(sweep, page)
+    brightness = {}
+    for scheme in ("light", "dark"):
+        pixels_HW3 = picture(page, tmp_path, scheme)
+        assert pixels_HW3.shape == (2400, 1280, 3)
+        # text and marks on every screenful: a page that breaks off leaves only its ground
+        for part in np.split(pixels_HW3, 4):
+            assert len(np.unique(part.reshape(-1, 3), axis=0)) > 20
+        brightness[scheme] = np.median(pixels_HW3)
+    assert brightness["dark"] < 64 < 192 < brightness["light"]

@@ -156,7 +156,7 @@ def write_all(uri, sweeps):
         subprocess.run(
             [sys.executable, "-m", "mlflow", "db", "upgrade", uri], check=True, capture_output=True
         )
-    command = [sys.executable, "-m", "orchestrator.tracking.process"]
+    command = [sys.executable, "-m", "orchestrator.tracking"]
     begun = time.monotonic()
     passes = [
         subprocess.Popen(

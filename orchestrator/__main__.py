@@ -17,8 +17,13 @@ def main() -> None:
     from orchestrator.cli import app
     from orchestrator.console import INTERRUPTED, TERMINATED
 
+    if os.environ.get("_FATEFRONT_COMPLETE") == "complete_bash":
+        from orchestrator.bash_words import answer
+
+        answer(app)
+        return
     try:
-        app()
+        app(prog_name="fatefront")
     except SystemExit as left:
         if left.code in (INTERRUPTED, TERMINATED):
             # all is written and closed by now; threads that Ray leaves behind when a trial is cut

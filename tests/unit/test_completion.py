@@ -187,6 +187,12 @@ def completed(place: Path, *words: str) -> list[str]:
         (("show", "sweeps/m"), ["sweeps/mine"]),
         (("merge", "sweeps/mine", "sw"), ["sweeps/mine"]),
         (("init", "les"), ["lesions.csv"]),
+        # as bash takes them apart: a colon and an equals sign end a word
+        (("run", "ham10000", ":", "me"), ["methods", "methods_vgg11"]),
+        (("run", "quickstart", ":"), ["quickstart"]),
+        (("run", "ham10000", ":", "methods", "--log"), ["--log-format"]),
+        (("run", "quickstart", "--log-format", "=", "te"), ["text"]),
+        (("run", "ham10000:me"), ["ham10000:methods", "ham10000:methods_vgg11"]),
     ],
 )
 def test_bash(script, words, found):

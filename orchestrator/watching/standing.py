@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -60,14 +61,26 @@ WORDS: dict[State, str] = {
 
 
 def status_line(standing: Standing, width: int | None = None) -> str:
-    """The line; what matters least is left out until it fits into ``width`` columns."""
+    """The line, to fit into ``width`` columns: in short words, then without what matters least."""
     parts = _parts(standing)
+    line = _joined(standing, parts)
+    if width is None or len(line) <= width:
+        return line
+    parts = [(rank, _short(text)) for rank, text in parts]
     while len(parts) > 1:
-        line = f"{standing.sweep}  " + "  ".join(text for _, text in parts)
-        if width is None or len(line) <= width:
+        line = _joined(standing, parts)
+        if len(line) <= width:
             return line
         parts.remove(max(parts))
     return parts[0][1][:width]
+
+
+def _joined(standing: Standing, parts: list[tuple[int, str]]) -> str:
+    return f"{standing.sweep}  " + "  ".join(text for _, text in parts)
+
+
+def _short(text: str) -> str:
+    return re.sub(r"^(\d+) of (\d+) done$", r"\1/\2 done", text).replace("hypervolume", "HV")
 
 
 def _parts(standing: Standing) -> list[tuple[int, str]]:
@@ -87,8 +100,8 @@ def _parts(standing: Standing) -> list[tuple[int, str]]:
     if standing.hypervolume is not None:
         parts.append((5, f"hypervolume {standing.hypervolume:.4f}"))
     if standing.gpu is not None:
-        number = f" of {standing.gpu.num}" if standing.gpu.num > 1 else ""
-        parts.append((6, f"GPU{number} {standing.gpu.percent:.0f} %"))
+        named = f"{standing.gpu.num} GPUs" if standing.gpu.num > 1 else "GPU"
+        parts.append((6, f"{named} {standing.gpu.percent:.0f} %"))
     return parts
 
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import re
 
 import pytest
 from fake_sweep import DATA, FakeSweep, fake_spec
@@ -187,14 +188,18 @@ def test_the_line_says_all_and_in_a_narrow_terminal_what_matters_most():
     line = status_line(standing())
     assert line == (
         "mine  5 of 11 done  2 running  1 cached  0 failed  3 min left  hypervolume 0.1235  "
-        "GPU of 2 87 %"
+        "2 GPUs 87 %"
     )
     for width in (20, 40, 60, 80, 100):
         narrow = status_line(standing(), width)
         assert len(narrow) <= width
-        assert "5 of 11 done" in narrow
+        assert re.search("5( of |/)11 done", narrow)
+    usual = standing(sweep="quickstart", num_trials=22, num_done=19, gpu=None)
+    assert status_line(usual, 80) == (
+        "quickstart  19/22 done  2 running  1 cached  0 failed  3 min left  HV 0.1235"
+    )
     assert "left" in status_line(standing(), 60)
-    assert "hypervolume" not in status_line(standing(), 60)
+    assert "HV" not in status_line(standing(), 50)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from orchestrator.fronts.judged import judge_front
 from orchestrator.judging.judgement import Judgement
 from orchestrator.tracking.client import KnownRuns, log_run
 from orchestrator.tracking.names import configuration_name
+from orchestrator.tracking.once import is_alive, preferred
 from orchestrator.tracking.runs import (
     CONFIGURATION,
     CONFIGURATION_KEY,
@@ -158,13 +159,14 @@ class FrontTracking:
     ) -> str | None:
         """Its run, made if there is none; None where somebody deleted it."""
         name = line["configuration_key"]
-        found = self.search(
-            f"tags.`{SWEEP_ID}` = '{self.sweep_id}' and tags.`{KIND}` = '{CONFIGURATION}' "
-            f"and tags.`{CONFIGURATION_KEY}` = '{name}'"
+        found = preferred(
+            self.search(
+                f"tags.`{SWEEP_ID}` = '{self.sweep_id}' and tags.`{KIND}` = '{CONFIGURATION}' "
+                f"and tags.`{CONFIGURATION_KEY}` = '{name}'"
+            )
         )
-        if found:
-            alive = found[0].info.lifecycle_stage != "deleted"
-            return str(found[0].info.run_id) if alive else None
+        if found is not None:
+            return str(found.info.run_id) if is_alive(found) else None
         from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
         tags = {

@@ -65,10 +65,15 @@ class ModelTracking:
             else:
                 num_not_exported += 1
                 self.client.set_tag(run_id, MODEL, problem[:MAX_TAG])
-        for found in self._versions(f"name = '{self.name}'"):
+        seen: set[str] = set()
+        for found in sorted(self._versions(f"name = '{self.name}'"), key=lambda v: int(v.version)):
             tags = found.tags
             if tags.get(SWEEP_ID) != self.manifest["sweep_id"]:
                 continue
+            if found.run_id in seen:  # asked for again by a client that waited no longer
+                self.client.delete_model_version(self.name, found.version)
+                continue
+            seen.add(found.run_id)
             value = str(tags.get("key") in on_front).lower()
             if tags.get("front") != value:
                 self.client.set_model_version_tag(self.name, found.version, "front", value)

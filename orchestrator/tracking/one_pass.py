@@ -12,8 +12,9 @@ import hashlib
 import json
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
@@ -27,6 +28,7 @@ from orchestrator.tracking.client import (
 )
 from orchestrator.tracking.floors import Floors
 from orchestrator.tracking.front import FrontTracking
+from orchestrator.tracking.once import delete_doubles, preferred
 from orchestrator.tracking.runs import (
     CONTENT,
     CURVES,
@@ -93,6 +95,9 @@ class Pass:
         }
         if final:
             counts |= self._finish(parent, track_models)
+        if self._life()["event"] != "started":
+            mine = self._search(f"tags.`{SWEEP_ID}` = '{self.sweep_id}'")
+            delete_doubles(self.client, mine, self.known.runs)
         self._close_parent(parent)
         return counts
 
@@ -240,8 +245,7 @@ class Pass:
 
     def _close_parent(self, parent: str) -> None:
         """The parent's state follows the sweep's."""
-        life = [event for event in self.events if event["event"] in LIFE]
-        last = life[-1] if life else {"event": "started"}
+        last = self._life()
         if last["event"] == "finished":
             status = "FAILED" if last.get("stopped") == "too many failures" else "FINISHED"
         elif last["event"] == "started" and is_running(self.folder):
@@ -256,6 +260,11 @@ class Pass:
             end = int(1000 * self.events[-1]["time"]) if self.events else None
             self.client.set_terminated(parent, status, end)
 
+    def _life(self) -> Mapping[str, Any]:
+        """The last event of the sweep's life."""
+        life = (event for event in reversed(self.events) if event["event"] in LIFE)
+        return next(life, {"event": "started"})
+
     def _find(self, key: str) -> Run | None:
         """The run of a node (or of the sweep): by ``tracking.jsonl``, else by its tags."""
         from mlflow.exceptions import MlflowException
@@ -267,11 +276,10 @@ class Pass:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
         kind = f"tags.`{KIND}` = '{SWEEP}'" if key == SWEEP else f"tags.`{KEY}` = '{key}'"
-        found = self._search(f"tags.`{SWEEP_ID}` = '{self.sweep_id}' and {kind}")
-        if not found:
-            return None
-        self.known.add(key, found[0].info.run_id)
-        return found[0]
+        run = preferred(self._search(f"tags.`{SWEEP_ID}` = '{self.sweep_id}' and {kind}"))
+        if run is not None:
+            self.known.add(key, run.info.run_id)
+        return run
 
     def _search(self, query: str) -> list[Run]:
         from mlflow.entities import ViewType

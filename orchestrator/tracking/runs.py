@@ -29,6 +29,9 @@ SYNCED, CONTENT, ERROR, UNDEFINED = (
 )
 STORE, FRONT, CURVES = "fatefront.store", "fatefront.front", "fatefront.curves"
 
+DOUBLE_OF = "fatefront.double_of"
+"""On a deleted run that MLflow made twice: the run that stays."""
+
 RUN_NAME = "mlflow.runName"
 """MLflow's tag of a run's name; a run of an older version gets its new name by it."""
 

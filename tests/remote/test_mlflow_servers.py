@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 
 import psutil
 import pytest
@@ -183,7 +184,9 @@ def _assert_all_there(uri, sweeps):
         records, manifest = load_records(folder), read_manifest(folder)
         experiment = client.get_experiment_by_name(manifest["sweep"])
         runs = client.search_runs([experiment.experiment_id], max_results=500)
-        assert len(runs) == NUM_TRIALS + 1
+        levels = Counter(run.data.tags["level"] for run in runs)
+        # without further seeds each trial is a configuration of its own
+        assert levels == {"sweep": 1, "trial": NUM_TRIALS, "configuration": NUM_TRIALS}
         by_key = {run.data.tags.get("fatefront.key"): run for run in runs}
         for key, record in records.items():
             logged = by_key[key].data.metrics

@@ -2,8 +2,13 @@
 the end it has every run, once, as if it had never been away.
 """
 
+import http.server
 import shutil
 import signal
+import threading
+import urllib.error
+import urllib.request
+from collections import Counter
 
 import pytest
 from mlflow import MlflowClient
@@ -33,27 +38,35 @@ def cli(place):
     assert not left, f"processes outlived their sweep: {left}"
 
 
+def tiny(path, seeds):
+    prune = {"criterion": "snnl", "ratio": 0.3, "site": "conv"}
+    return write_space(path, prune=prune, seeds=seeds)
+
+
 @pytest.fixture(scope="module")
 def space(place):
-    prune = {"criterion": "snnl", "ratio": 0.3, "site": "conv"}
-    return write_space(place / "tiny.yaml", prune=prune, seeds=list(range(SEEDS)))
+    return tiny(place / "tiny.yaml", list(range(SEEDS)))
 
 
 def runs_of(uri, folder):
+    """The runs of trials and of the sweep; those of configurations are counted alone."""
     client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("tiny")
     sweep_id = read_manifest(folder)["sweep_id"]
     found = client.search_runs(
         [experiment.experiment_id], f"tags.`fatefront.sweep_id` = '{sweep_id}'", max_results=500
     )
-    return {run.data.tags.get("fatefront.key", "sweep"): run for run in found}, len(found)
+    single = [run for run in found if run.data.tags["level"] != "configuration"]
+    named = {run.data.tags.get("fatefront.key", "sweep"): run for run in single}
+    return named, len(single), len(found) - len(single)
 
 
-def assert_everything_is_there(uri, folder):
+def assert_everything_is_there(uri, folder, num_seeds=SEEDS):
     records = load_records(folder)
-    assert len(records) == NUM_TRIALS
-    runs, num_found = runs_of(uri, folder)
-    assert num_found == NUM_TRIALS + 1  # no run twice
+    assert len(records) == num_seeds * TRIALS_A_SEED
+    runs, num_found, num_configurations = runs_of(uri, folder)
+    assert num_found == len(records) + 1  # no run twice
+    assert num_configurations == TRIALS_A_SEED
     assert runs.pop("sweep").info.status == "FINISHED"
     assert set(runs) == set(records)
     for key, run in runs.items():
@@ -99,3 +112,63 @@ def test_away_when_the_sweep_ends_and_back_later(place, cli, space):
         assert code == 0, err
         assert (document["num_computed_now"], document["tracking"]) == (0, "done")
         assert_everything_is_there(uri, folder / "tiny")
+
+
+class Deaf(http.server.BaseHTTPRequestHandler):
+    """A proxy that hangs up before the answer, once for every path and body that makes a run: the
+    server has carried the request out, and the client does not know.
+    """
+
+    server_uri, lost = "", Counter()
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        size = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(size)
+        kept = {k: v for k, v in self.headers.items() if k.lower() not in ("host", "connection")}
+        request = urllib.request.Request(
+            self.server_uri + self.path, body or None, kept, method=self.command
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                status, told, content = answer.status, answer.headers, answer.read()
+        except urllib.error.HTTPError as error:
+            status, told, content = error.code, error.headers, error.read()
+        if self.path.endswith("runs/create"):
+            self.lost[body] += 1
+            if self.lost[body] == 1:
+                self.close_connection = True
+                return
+        self.send_response(status)
+        self.send_header("Content-Type", told.get("Content-Type", "application/json"))
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_POST = do_PATCH = do_PUT = do_DELETE = do_GET
+
+    def log_message(self, *_):
+        pass
+
+
+def test_runs_whose_answers_are_lost_are_there_once(place, cli):
+    """MLflow's client asks again by itself, so the server makes two: one of them stays."""
+    folder, port = place / "deaf", free_port()
+    folder.mkdir()
+    with mlflow_server(folder, port):
+        Deaf.server_uri = f"http://127.0.0.1:{port}"
+        proxy = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Deaf)
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        try:
+            uri = f"http://127.0.0.1:{proxy.server_port}"
+            space = tiny(folder / "tiny.yaml", [0])
+            code, document, err = cli.run(
+                space, folder / "tiny", "--workers", "2", "--tracking-uri", uri
+            )
+        finally:
+            proxy.shutdown()
+        assert code == 0, err
+        assert document["tracking"] == "done"
+        assert len(Deaf.lost) == 2 * TRIALS_A_SEED + 1
+        assert set(Deaf.lost.values()) == {2}  # asked for twice each
+        assert_everything_is_there(Deaf.server_uri, folder / "tiny", num_seeds=1)

@@ -2,6 +2,7 @@
 writer, and models.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -329,6 +330,55 @@ def test_a_failed_node_that_is_retried_keeps_its_run(folder):
     assert "fatefront.error" in first.data.tags
     assert "fatefront.error" not in run.data.tags
     assert "no file 'curves.json'" in run.data.tags["fatefront.curves"]
+
+
+@pytest.mark.parametrize("told", ["the second", "nothing"])
+def test_runs_that_a_slow_server_makes_twice_are_one(tmp_path, monkeypatch, told):
+    """The client waits no longer and asks again, the server carries out both; or its answer is
+    lost altogether.
+    """
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    real, made = MlflowClient.create_run, Counter()
+
+    def twice(client, experiment_id, start_time=None, tags=None, run_name=None):
+        given = (experiment_id, start_time, tags, run_name)
+        made[tags.get("fatefront.key", run_name)] += 1
+        run = real(client, *given)
+        if told == "the second":
+            return real(client, *given)
+        if made[tags.get("fatefront.key", run_name)] == 1:
+            real(client, *given)
+            raise MlflowException("Read timed out")
+        return run
+
+    nodes = Folder(tmp_path)
+    nodes.done("vanilla", 0, 0.5, 0.2, "baseline")
+    nodes.done("vanilla > snnl a", 0, 0.45, 0.1)
+    nodes.ledger.close()
+    folder = prepare(tmp_path, nodes)
+    monkeypatch.setattr(MlflowClient, "create_run", twice)
+    uri = default_uri(folder)
+    for _ in range(6):  # the sweep, two nodes and two configurations
+        with contextlib.suppress(TrackingError):
+            sync(folder, uri, final=True, track_models="none")
+            break
+    append(folder, lambda made: made.ledger.append("finished", stopped="all done"))
+    (folder / "tracking.jsonl").unlink()
+    for left in ("nothing", "tracking.jsonl"):
+        assert sync(folder, uri, final=True, track_models="none")["deleted"] == 0, left
+        alive = [run for run in all_runs(uri) if run.info.lifecycle_stage == "active"]
+        names = Counter(
+            run.data.tags.get("fatefront.key") or run.data.tags.get("fatefront.configuration_key")
+            for run in alive
+        )
+        assert (set(names.values()), len(alive)) == ({1}, len(made))
+        assert len({run.data.tags.get("mlflow.parentRunId") for run in alive}) == 2
+    assert len(all_runs(uri)) == 2 * len(made)
+    for run in all_runs(uri):
+        if run.info.lifecycle_stage == "deleted":
+            assert run.data.tags["fatefront.double_of"] in {one.info.run_id for one in alive}
 
 
 def test_a_run_deleted_by_somebody_stays_deleted(folder):

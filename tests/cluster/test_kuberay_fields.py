@@ -1,10 +1,12 @@
-"""clusters/kuberay.yaml and our lists of keys against KubeRay's own schema.
+"""clusters/kuberay.yaml and our lists of keys against KubeRay's own schemas.
 
-FATEFRONT_KUBERAY_CRD names `ray-operator/config/crd/bases/ray.io_rayjobs.yaml` of a release of
-KubeRay, which this project does not ship.
+kuberay/ has `ray-operator/config/crd/bases/ray.io_rayjobs.yaml` of two releases, unchanged but
+compressed (github.com/ray-project/kuberay, Apache License 2.0). FATEFRONT_KUBERAY_CRD names that
+file of another release, which is then looked at as well.
 """
 
 import copy
+import lzma
 import os
 from pathlib import Path
 
@@ -15,13 +17,15 @@ import yaml
 from orchestrator.cluster.rules import rayjob_schema
 
 FILE = Path(__file__).resolve().parents[2] / "clusters/kuberay.yaml"
-CRD = os.environ.get("FATEFRONT_KUBERAY_CRD")
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CRD, reason="FATEFRONT_KUBERAY_CRD")]
+SHIPPED = sorted((Path(__file__).parent / "kuberay").glob("rayjobs-*.yaml.xz"))
+GIVEN = [Path(path) for path in [os.environ.get("FATEFRONT_KUBERAY_CRD")] if path]
 
 
-@pytest.fixture(scope="module")
-def schema():
-    versions = yaml.safe_load(Path(CRD).read_text())["spec"]["versions"]
+@pytest.fixture(scope="module", params=[*SHIPPED, *GIVEN], ids=lambda path: path.name)
+def schema(request):
+    content = request.param.read_bytes()
+    text = lzma.decompress(content) if request.param.suffix == ".xz" else content
+    versions = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["spec"]["versions"]
     (found,) = [v["schema"]["openAPIV3Schema"] for v in versions if v["name"] == "v1"]
     return found
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from trainables.checkpoint import CheckpointError, Packed, Standing, pack, restore, unpack
+from trainables.leaving import is_leaving
 from trainables.models.classifier import Classifier
 from trainables.replicas import Replicas
 from trainables.store import Store
@@ -108,9 +109,13 @@ class Checkpoints:
         standing: Standing,
         notes: Sequence[str],
     ) -> None:
-        """An epoch that is not the last is over: write a checkpoint if one is due."""
+        """An epoch that is not the last is over: write a checkpoint if one is due, or if this
+        machine is about to go.
+        """
         begun = self.clock()
-        if not self.every or not self.replicas.is_first or begun < self._due:
+        if not self.every or not self.replicas.is_first:
+            return
+        if begun < self._due and not is_leaving():
             return
         about = self.about | {"key": self.key, "notes": list(notes)}
         try:

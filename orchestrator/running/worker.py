@@ -26,6 +26,7 @@ from ray import tune
 from ray.util import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from orchestrator.running.drained import DrainedNode
 from orchestrator.running.leftovers import enlist
 from orchestrator.running.watchdog import (
     STALLED,
@@ -37,6 +38,7 @@ from orchestrator.running.watchdog import (
 from orchestrator.search.full_disk import DISK_FULL
 from orchestrator.search.lost_data import DATA_LOST, FETCH_SECONDS
 from orchestrator.search.memory_retries import OUT_OF_MEMORY, is_out_of_memory
+from orchestrator.search.taken_back import PREEMPTED
 from trainables.errors import first_line, room_missing
 
 CONTROLLER_CPUS = 0.01
@@ -133,12 +135,14 @@ class Worker:
     def __init__(self, context: dict[str, Any]) -> None:
         import torch
 
+        from trainables import leaving
         from trainables.node_cache import set_limit_gb
         from trainables.replicas import ALONE
         from trainables.store import Store
 
         if context["cache_gb"] is not None:
             set_limit_gb(context["cache_gb"])
+        leaving.ask_by(DrainedNode())
         torch.set_num_threads(context["threads"])
         self._images = context["dataset"]
         self.dataset: Any = None
@@ -222,7 +226,9 @@ def describe_loss(error: ray.exceptions.RayError) -> dict[str, Any]:
             "reason": f"the machine was out of memory: {reason}"[:300],
             "infrastructure": False,
         }
-    return {"type": type(error).__name__, "reason": reason, "infrastructure": True}
+    preempted = isinstance(error, ray.exceptions.RayActorError) and error.preempted
+    name = PREEMPTED if preempted else type(error).__name__
+    return {"type": name, "reason": reason, "infrastructure": True}
 
 
 def describe(error: BaseException) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from orchestrator.search.lost_data import LostData
 from orchestrator.search.memory_retries import MemoryRetries
 from orchestrator.search.proposals import Measured, Proposal, Proposer, in_space
 from orchestrator.search.stopping import Stopping
+from orchestrator.search.taken_back import PREEMPTED
 from orchestrator.search.tree import Configuration, Node, Tree
 from search_spaces.sweep_spec import SweepSpec
 from trainables.errors import UserError
@@ -438,6 +439,8 @@ class Schedule:
 
     def _is_retried(self, key: str, error: dict[str, Any]) -> bool:
         """Whether it was the machine's fault, and not for the third time."""
+        if error.get("type") == PREEMPTED:
+            return True
         num_before = self.retries.get(key, 0)
         if not error.get("infrastructure") or num_before >= MAX_INFRASTRUCTURE_RETRIES:
             return False

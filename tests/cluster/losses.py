@@ -23,7 +23,18 @@ import numpy as np
 import psutil
 import yaml
 from on_prem import SPACE
-from rooms import LIMIT, Room, Watch, running_trials, seen, wait_for_done, write_space
+from rooms import (
+    LIMIT,
+    Room,
+    Watch,
+    metadata_of_aws,
+    running_trials,
+    seen,
+    wait_for_done,
+    write_space,
+)
+
+from orchestrator.cluster.spot_notice import watch
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,22 +60,21 @@ def node(place: Path) -> dict[str, Any]:
 
 
 def notice(place: Path) -> dict[str, Any]:
-    """A spot machine is told that it goes in two seconds, and goes."""
+    """A spot machine is told that it goes, and goes as soon as its trial has left a checkpoint."""
     room = Room(place, place / "notice" / "sweep", place / "notice" / "store")
     driver = room.drive()
     wait_for_done(room.folder, 2)
-    victim, name = room.busy()
-    subprocess.run(
-        [Path(sys.executable).with_name("ray"), "drain-node", "--address", room.cluster.address,
-         "--node-id", name, "--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message",
-         "spot", "--deadline-remaining-seconds", "2"],
-        check=True, timeout=60,
-    )  # fmt: skip
-    time.sleep(1)
+    victim, _ = room.busy()
+    (raylet,) = victim.all_processes["raylet"]
+    with metadata_of_aws(seconds=4):
+        told = watch("aws", 0.1, psutil.Process(raylet.process.pid))
+    left = place / "notice" / "store" / "checkpoints"
+    end = time.monotonic() + 60
+    while not list(left.glob("*")) and time.monotonic() < end:
+        time.sleep(0.02)
     num_lost = len(running_trials(victim))
-    time.sleep(1)
-    room.cluster.remove_node(victim, allow_graceful=True)
-    return seen(room.folder, driver.wait(LIMIT)) | {"num_lost": num_lost}
+    room.cluster.remove_node(victim, allow_graceful=False)
+    return seen(room.folder, driver.wait(LIMIT)) | {"told": told, "num_lost": num_lost}
 
 
 def first_head(place: Path) -> dict[str, Any]:

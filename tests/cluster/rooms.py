@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.server
 import json
+import os
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +90,34 @@ def running_trials(node: Any) -> list[psutil.Process]:
     return found
 
 
+@contextlib.contextmanager
+def metadata_of_aws(seconds: float) -> Iterator[None]:
+    """What a spot machine's metadata say once it is to go in so many seconds."""
+    when = datetime.now(UTC) + timedelta(seconds=seconds)
+    said = json.dumps({"action": "terminate", "time": when.strftime("%Y-%m-%dT%H:%M:%SZ")})
+
+    class Metadata(http.server.BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            self._answer("token")
+
+        def do_GET(self) -> None:
+            self._answer(said)
+
+        def _answer(self, text: str) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    os.environ["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = f"http://127.0.0.1:{server.server_port}"
+    yield
+    server.shutdown()
+
+
 def events(folder: Path, kind: str) -> list[dict[str, Any]]:
     """Events of a kind so far."""
     path = folder / "events.jsonl"
@@ -115,6 +148,11 @@ def seen(folder: Path, code: int) -> dict[str, Any]:
         "results": results(folder),
         "num_done": len(done),
         "num_twice": len(done) - len(set(done)),
+        "resumed": [
+            event["execution"]["checkpoint"]["resumed_from"]
+            for event in events(folder, "done")
+            if "resumed_from" in event.get("execution", {}).get("checkpoint", {})
+        ],
         "num_scheduled": len(events(folder, "scheduled")),
         "retries": [event["error"] for event in events(folder, "retry")],
         "failed": [event["error"] for event in events(folder, "failed")],

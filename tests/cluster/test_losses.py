@@ -63,10 +63,14 @@ def test_a_node_that_dies_costs_what_it_was_running(place, undisturbed):
     assert 1 <= found["num_scheduled"] - NUM_TRIALS == len(found["retries"]) <= 2
 
 
-def test_a_spot_notice_costs_the_trial_that_was_running(place, undisturbed):
+def test_a_spot_notice_costs_the_epoch_that_was_running(place, undisturbed):
+    """These trials take seconds: without a notice none of them would leave a checkpoint."""
     found = finished(place, "notice")
     assert_same(found, undisturbed)
+    assert found["told"]
     assert found["num_lost"] == 1
+    assert [epochs for epochs in found["resumed"] if epochs >= 1] == found["resumed"] != []
+    assert undisturbed["resumed"] == []
     # Tune itself starts it again after a notice: to the ledger it is the same attempt
     assert found["num_scheduled"] - NUM_TRIALS == len(found["retries"]) <= 1
 

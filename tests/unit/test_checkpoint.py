@@ -7,6 +7,7 @@ import pytest
 import torch
 from test_trial import DATA, RECIPE, spec
 
+from trainables import leaving
 from trainables.checkpoint import CheckpointError, unpack
 from trainables.data.base import Dataset
 from trainables.data.load import load_dataset
@@ -118,6 +119,30 @@ def test_a_short_training_writes_none(dataset, straight, tmp_path, monkeypatch) 
     run_trial(spec(0, training=LONG), dataset, store, checkpoint_every=60)
     assert put
     assert not any(f"/{FOLDER}/" in path for path in put)
+
+
+def test_a_machine_about_to_go_leaves_one_after_every_epoch(dataset, straight, tmp_path) -> None:
+    """None is due for a minute; the notice comes in the first epoch."""
+    store = Store(str(tmp_path))
+    trial = spec(0, training=LONG)
+    path = Path(checkpoint_path(store, key_of(trial, dataset)))
+    there = []
+
+    def report(what: str, done: int, of: int) -> None:
+        there.append(path.exists())  # said before the epoch's own checkpoint
+        leaving.ask_by(lambda: True)
+        if done == 3:
+            raise Killed
+
+    try:
+        with pytest.raises(Killed):
+            run_trial(trial, dataset, store, report=report, checkpoint_every=60)
+    finally:
+        leaving.ask_by(None)
+    assert there == [False, True, True]
+    node = run_trial(trial, dataset, store, checkpoint_every=60)
+    assert node["execution"]["checkpoint"] == {"resumed_from": 2}
+    assert node["model"] == straight.node(node["key"])["model"]
 
 
 def test_no_room_for_one_harms_nothing(dataset, straight, tmp_path, monkeypatch) -> None:

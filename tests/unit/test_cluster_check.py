@@ -363,6 +363,22 @@ def test_versions_are_those_of_the_constraints():
     assert f"ray=={metadata.version('ray')}" in pinned
 
 
+def test_somebody_listens_for_the_notice_of_a_spot_machine(tmp_path):
+    listening = "python -m orchestrator.cluster.spot_notice aws"
+    path = changed(tmp_path, AWS, listening, "true")
+    document = check_file(path)
+    notes = [f for f in document["findings"] if "the notice of a spot machine" in f["message"]]
+    assert [(note["rule"], note["severity"]) for note in notes] == [("scaling", "note")]
+    path = changed(tmp_path, AWS, listening, listening.replace("aws", "gcp"))
+    (found,) = errors(path)
+    assert found[0] == "scaling"
+    assert found[1] == path.read_text().splitlines().index(
+        next(line for line in path.read_text().splitlines() if "spot_notice gcp >" in line)
+    ) + 1  # fmt: skip
+    path = changed(tmp_path, AWS, "MarketType: spot", "MarketType: capacity-block")
+    assert not [f for f in check_file(path)["findings"] if "spot machine" in f["message"]]
+
+
 def test_spot_comes_first_and_on_demand_when_there_is_none():
     """Ray's own scheduler, with the priorities of cluster.yaml."""
     scheduler = pytest.importorskip("ray.autoscaler.v2.scheduler")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from orchestrator.cluster.description import Cluster
+from orchestrator.cluster.description import Cluster, NodeGroup
 from orchestrator.cluster.findings import Finding
+from orchestrator.cluster.spot_notice import NOTICES
 
 RULE = "scaling"
 V2 = "RAY_enable_autoscaler_v2"
@@ -97,10 +98,35 @@ def _cloud(cluster: Cluster) -> Iterator[Finding]:
             "there are only spot workers: without spot capacity nothing runs",
             "note",
         )
+    yield from _notices(cluster, spot)
     if cluster.head.spot:
         yield Finding(
             RULE, cluster.head.path, "the head is a spot machine: the driver goes when it goes"
         )
+
+
+def _notices(cluster: Cluster, spot: list[NodeGroup]) -> Iterator[Finding]:
+    """Somebody on a spot worker listens for its notice, in the words of its cloud."""
+    if not spot or cluster.provider not in NOTICES:
+        return
+    started = [
+        (match.group(1), command)
+        for command in spot[0].commands
+        for match in re.finditer(r"orchestrator\.cluster\.spot_notice\s+(\S+)", command.text)
+    ]
+    if not started:
+        yield Finding(
+            RULE,
+            spot[0].path,
+            f"nothing listens for the notice of a spot machine: start `python -m "
+            f"orchestrator.cluster.spot_notice {cluster.provider}` after `ray start`",
+            "note",
+        )
+    for cloud, command in started:
+        if cloud != cluster.provider:
+            yield Finding(
+                RULE, command.path, f"spot_notice {cloud} asks another cloud than this cluster's"
+            )
 
 
 def _rayjob(cluster: Cluster) -> Iterator[Finding]:

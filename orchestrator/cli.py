@@ -13,6 +13,7 @@ from orchestrator.cluster.verbs import SET_HELP, add_job_verbs, cluster_app
 from orchestrator.completion import complete_sweep, complete_table, one_of
 from orchestrator.console import Verbs, emit, exit_codes, stdout, write_event
 from orchestrator.datasets.sources import SOURCES
+from orchestrator.exits.verbs import exits
 from orchestrator.panels import RootVerbs, put_into_panels
 from orchestrator.space_names import complete_space, complete_space_or_sweep
 from orchestrator.starting.verbs import add_start_verbs
@@ -251,6 +252,7 @@ def status(
 
 
 app.command()(watch)
+app.command()(exits)
 
 
 @app.command()

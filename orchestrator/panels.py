@@ -10,7 +10,7 @@ from orchestrator.console import Verbs
 
 PANELS = {
     "Start": ("doctor", "init", "schema", "plan", "run", "trial"),
-    "Look": ("status", "watch", "ui", "report", "tables", "show"),
+    "Look": ("status", "watch", "ui", "report", "tables", "exits", "show"),
     "Models and predictions": ("export", "predict", "evaluate", "audit"),
     "Data and records": ("data", "merge", "server"),
     "Clusters": ("cluster", "submit", "jobs", "logs", "stop"),

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -156,13 +156,7 @@ class PortableModel:
         """
         import torch
 
-        image_NHWC = np.asarray(image_NHWC)
-        if image_NHWC.dtype != np.uint8 or image_NHWC.shape[1:] != (*self.geometry, 3):
-            height, width = self.geometry
-            raise ValueError(
-                f"images must be uint8 (N, {height}, {width}, 3) but are {image_NHWC.dtype} "
-                f"{image_NHWC.shape}"
-            )
+        image_NHWC = self._checked(image_NHWC)
         if self.needs_group and group_N is None:
             raise UserError(
                 f"baseline {self.card.trial.baseline.name} needs each image's group to predict "
@@ -172,13 +166,54 @@ class PortableModel:
             group_N = np.full(len(image_NHWC), -1, dtype=np.int64)
         else:
             self._check_groups(np.asarray(group_N), len(image_NHWC))
-        parts = [np.zeros((0, len(self.classes)), dtype=np.float32)]
+        groups = torch.from_numpy(np.array(group_N, dtype=np.int64)).to(self.device)
+        parts = self.read(
+            lambda model, image_NCHW, rows: self.baseline.logits(model, image_NCHW, groups[rows]),
+            image_NHWC, batch_size=batch_size,
+        )  # fmt: skip
+        return np.concatenate([np.zeros((0, len(self.classes)), dtype=np.float32), *parts])
+
+    def read(
+        self,
+        function: Callable[[Classifier, Tensor, slice], Tensor],
+        image_NHWC: np.ndarray,
+        *,
+        batch_size: int = 512,
+    ) -> list[np.ndarray]:
+        """float32 arrays: what ``function`` makes of the model, each batch of images, cropped and
+        normalised as in training (N, C, H, W), and the batch's rows.
+
+        Raises:
+            ValueError: images of another type or size.
+        """
+        import torch
+
+        from trainables.data.augment import apply_eval, normalisation
+
+        image_NHWC = self._checked(image_NHWC)
+        mean, std = normalisation(self.card.normalise)
+        kind = torch.device(self.device).type
+        layout = torch.channels_last if kind == "cuda" else torch.contiguous_format
+        bf16 = self.card.trial.compute.resolved(self.device).precision == "bf16"
+        parts = []
         for start in range(0, len(image_NHWC), batch_size):
             rows = slice(start, start + batch_size)
             image = torch.from_numpy(np.array(image_NHWC[rows])).to(self.device)
-            group = torch.from_numpy(np.array(group_N[rows], dtype=np.int64)).to(self.device)
-            parts.append(self._batch(image, group).float().cpu().numpy())
-        return np.concatenate(parts)
+            image = apply_eval(image, image_size=self.card.image_size, mean=mean, std=std)
+            image = image.contiguous(memory_format=layout)
+            with torch.inference_mode(), torch.autocast(kind, dtype=torch.bfloat16, enabled=bf16):
+                parts.append(function(self.model, image, rows).float().cpu().numpy())
+        return parts
+
+    def _checked(self, image_NHWC: np.ndarray) -> np.ndarray:
+        image_NHWC = np.asarray(image_NHWC)
+        if image_NHWC.dtype != np.uint8 or image_NHWC.shape[1:] != (*self.geometry, 3):
+            height, width = self.geometry
+            raise ValueError(
+                f"images must be uint8 (N, {height}, {width}, 3) but are {image_NHWC.dtype} "
+                f"{image_NHWC.shape}"
+            )
+        return image_NHWC
 
     def _check_groups(self, group_N: np.ndarray, num_images: int) -> None:
         if group_N.shape != (num_images,):
@@ -191,21 +226,6 @@ class PortableModel:
                 f"but {len(wrong)} of {num_images} are unknown (first: {wrong[0]}; groups: "
                 f"0 to {len(names) - 1} for {', '.join(names)})"
             )
-
-    def _batch(self, image_NHWC: Tensor, group_N: Tensor) -> Tensor:
-        import torch
-
-        from trainables.data.augment import apply_eval, normalisation
-
-        mean, std = normalisation(self.card.normalise)
-        image_NCHW = apply_eval(image_NHWC, image_size=self.card.image_size, mean=mean, std=std)
-        kind = torch.device(self.device).type
-        image_NCHW = image_NCHW.contiguous(
-            memory_format=torch.channels_last if kind == "cuda" else torch.contiguous_format
-        )
-        bf16 = self.card.trial.compute.resolved(self.device).precision == "bf16"
-        with torch.inference_mode(), torch.autocast(kind, dtype=torch.bfloat16, enabled=bf16):
-            return self.baseline.logits(self.model, image_NCHW, group_N)
 
 
 def softmax(logits_NK: np.ndarray) -> np.ndarray:

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from orchestrator.card import NON_COMMERCIAL, changes_of, data_terms
+from orchestrator.datasets.of_sweep import dataset_of_sweep
 from orchestrator.pages.document import paragraph
 from orchestrator.report.channels import pruned_steps
 from orchestrator.report.facts import Facts
 from orchestrator.report.node_files import read_scores
 from orchestrator.report.section import Section
 from trainables.data.base import VALIDATION, Dataset
-from trainables.errors import UserError
 from trainables.store import StoreError
 
 MAX_STEPS, MAX_CHANNELS, NUM_IMAGES = 3, 5, 6
@@ -36,7 +36,9 @@ def images_section(facts: Facts) -> Section:
         UserError: the images are not at hand, or are not those of the sweep.
     """
     title = "Images that most excite pruned channels"
-    dataset = _dataset(facts)
+    dataset = dataset_of_sweep(
+        facts.spec.data, facts.manifest, facts.folder, asked_by="--images"
+    )
     rows = dataset.indices(VALIDATION)
     rows = rows[dataset.group_N[rows] >= 0][:MAX_SEARCHED]
     blocks: list[str] = []
@@ -68,15 +70,6 @@ def images_section(facts: Facts) -> Section:
     )
     body = f'<div class="notice">{"".join(f"<p>{escape(line)}</p>" for line in notice)}</div>'
     return Section("images", title, body + paragraph(told) + "".join(blocks))
-
-
-def _dataset(facts: Facts) -> Dataset:
-    from trainables.data.load import load_dataset
-
-    dataset = load_dataset(facts.spec.data)
-    if dataset.fingerprint != facts.manifest["data"]["fingerprint"]:
-        raise UserError(f"--images: the data set is not the one {facts.folder} was run on")
-    return dataset
 
 
 def _step(facts: Facts, name: str, key: str, dataset: Dataset, rows: np.ndarray) -> str:

@@ -59,6 +59,7 @@ VERBS = {
         "FOLDER", "--format", "--style", "--split", "--mode", "--reference", "--published",
         "--seeds", "--intervals", "--to", "--json",
     ],
+    "exits": ["FOLDER", "--key", "--threshold", "--device", "--json"],
     "audit": ["TABLE", "--json"],
     "trial": ["SPEC", "--store", "--device", "--profile", "--json"],
     "predict": [
@@ -324,7 +325,8 @@ def test_places_that_cannot_be_written(tmp_path):
 
 def test_a_sampler_without_a_budget(tmp_path, monkeypatch):
     monkeypatch.setenv("FATEFRONT_CACHE", str(tmp_path / "cache"))
-    small = ["--set", "data.num_images=20", "--set", "data.image_size=16"]
+    # enough for every class in both groups: else a warning comes first
+    small = ["--set", "data.num_images=80", "--set", "data.image_size=16"]
     line = mistake(
         "run", "quickstart", *small, "--set", "search.sampler=tpe", "--out", tmp_path / "sweep"
     )

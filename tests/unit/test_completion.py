@@ -104,6 +104,7 @@ FIXED = {
     ("tables", SWEEP, "--published"): "match all none",
     ("tables", SWEEP, "--seeds"): "selection fresh",
     ("tables", SWEEP, "--intervals"): "patients seeds",
+    ("exits", SWEEP, "--device"): "cpu cuda auto",
     ("trial", "spec.yaml", "--device"): "cpu cuda",
     ("data", "fetch"): "ham10000 isic2019 fitzpatrick17k pad_ufes_20",
 }

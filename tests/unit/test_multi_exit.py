@@ -24,7 +24,7 @@ from trainables.data.load import load_dataset
 from trainables.data.synthetic import Synthetic
 from trainables.errors import UserError
 from trainables.models.classifier import Classifier
-from trainables.models.exits import Exit, exit_logits, exit_report, exit_sources, exits_taken
+from trainables.models.exits import Exit, exit_counts, exit_logits, exit_sources, exits_taken
 from trainables.node import load_model, make_baseline
 from trainables.portable import load_portable, save_portable
 from trainables.predictions import Predictions
@@ -289,38 +289,32 @@ def test_batched_inference_equals_a_loop_over_images(
     assert len(left) > 2
 
 
-def test_report_counts_who_leaves_where_and_who_is_right(resnet: Classifier) -> None:
-    image_NCHW = torch.randn(20, 3, 32, 32, generator=torch.Generator().manual_seed(9))
-    label_N = torch.arange(20) % NUM_CLASSES
-    batches = [(image_NCHW[i : i + 8], label_N[i : i + 8]) for i in (0, 8, 16)]
-    with torch.no_grad():
-        logits_ENK = exit_logits(resnet, image_NCHW)
-    sure = logits_ENK[:-1].softmax(2).amax(2).flatten().sort().values.tolist()
-    thresholds = (0.0, sure[10], sure[40], sure[70], 2.0)
-    rows = exit_report(resnet.train(), batches, thresholds)
-    assert not resnet.training
-    assert [row.threshold for row in rows] == list(thresholds)
-    for row in rows:
-        assert sum(row.share) == pytest.approx(1)
-        left, right = np.zeros(5), np.zeros(5)
-        for image in range(20):
+def test_counts_are_those_of_a_loop_over_images() -> None:
+    """Who leaves where, who is right there and what is predicted, group by group."""
+    logits_ENK = 2 * torch.randn(5, 60, NUM_CLASSES, generator=torch.Generator().manual_seed(9))
+    label_N, group_N = np.arange(60) % NUM_CLASSES, np.arange(60) // 3 % 4 - 1  # -1: unknown
+    for threshold in (0.0, 0.7, 0.8, 0.95, 2.0):
+        found = exit_counts(logits_ENK.numpy(), label_N, group_N, threshold, 3)
+        left, right, count = np.zeros((3, 5)), np.zeros((3, 5)), np.zeros((3, 3, 3))
+        for image in np.flatnonzero(group_N >= 0):
             e = next(
                 e
                 for e in range(5)
-                if e == 4 or float(logits_ENK[e, image].softmax(0).max()) >= row.threshold
+                if e == 4 or float(logits_ENK[e, image].softmax(0).max()) >= threshold
             )
-            left[e] += 1
-            right[e] += int(logits_ENK[e, image].argmax()) == int(label_N[image])
-        assert row.share == pytest.approx(tuple(left / 20))
-        assert row.accuracy == tuple(
-            None if not n else pytest.approx(r / n) for n, r in zip(left, right, strict=True)
-        )
-        assert row.overall_accuracy == pytest.approx(right.sum() / 20)
-    assert rows[0].share == (1, 0, 0, 0, 0)
-    assert rows[-1].share == (0, 0, 0, 0, 1)
-    assert any(0 < share < 1 for share in rows[2].share)
-    with pytest.raises(ValueError, match="needs images"):
-        exit_report(resnet, [])
+            predicted = int(logits_ENK[e, image].argmax())
+            left[group_N[image], e] += 1
+            right[group_N[image], e] += predicted == label_N[image]
+            count[group_N[image], label_N[image], predicted] += 1
+        np.testing.assert_array_equal(found.left_GE, left)
+        np.testing.assert_array_equal(found.right_GE, right)
+        np.testing.assert_array_equal(found.count_GCC, count)
+        assert found.left_GE.sum() == 45
+        if 0 < threshold < 1:
+            assert (found.left_GE > 0).sum() > 6
+            assert 0 < found.right_GE.sum() < 45
+        else:
+            assert found.left_GE[:, 0 if threshold == 0 else 4].sum() == 45
 
 
 # --- mistakes

@@ -265,7 +265,7 @@ def test_images_only_where_they_are_asked_for(sweep):
     manifest = json.loads((sweep / "manifest.json").read_text())
     manifest["data"]["fingerprint"] = "another"
     (sweep / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(UserError, match="the data set is not the one"):
+    with pytest.raises(UserError, match="the images are not those"):
         write_report(sweep, options=ReportOptions(images=True))
 
 

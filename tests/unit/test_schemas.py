@@ -39,7 +39,7 @@ REGISTRY = Registry().with_resources(
 VERBS = (
     "run", "plan", "status", "export", "evaluate", "trial", "predict", "merge", "data_prepare",
     "data_inspect", "data_duplicates", "data_fetch", "data_synthesize", "tables", "audit",
-    "report", "cluster_check", "submit", "stop", "jobs", "job_status", "watch", "init",
+    "report", "exits", "cluster_check", "submit", "stop", "jobs", "job_status", "watch", "init",
     "doctor",
 )  # fmt: skip
 OTHERS = (

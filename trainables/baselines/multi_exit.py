@@ -31,7 +31,7 @@ class MultiExit(Baseline):
 
     ME-CNN (Chiu et al., MICCAI 2023, arXiv 2306.14518): ``sum_e w_e CE_e`` over four exits and the
     net's own head. An image's logits are those of the first exit whose largest probability reaches
-    ``threshold``, else the head's (shares and accuracy by threshold: ``exit_report``). Exits
+    ``threshold``, else the head's (shares and accuracy by threshold: ``fatefront exits``). Exits
     read the outputs of a ResNet's four stages, or of a VGG's last four pooling layers. All exits
     are cross-entropy, so ``finetune_loss: cross_entropy`` is the same loss.
     """

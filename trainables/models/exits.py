@@ -3,18 +3,20 @@
 ME-CNN (Chiu et al., MICCAI 2023, arXiv 2306.14518).
 
 Shape legend: N images, C channels, H height, W width, K classes, E exits (the last is the net's
-own head).
+own head), G groups; GCC is (group, true class, predicted class).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from trainables.errors import UserError
+from trainables.metrics.confusion import confusion_counts
 from trainables.models.classifier import Classifier
 
 NUM_INTERNAL = 4
@@ -95,52 +97,48 @@ def exits_taken(logits_ENK: Tensor, threshold: float) -> Tensor:
 
 
 @dataclass(frozen=True)
-class ExitRow:
-    """What a threshold does to a set of images; one value an exit, the head last."""
+class ExitCounts:
+    """Who leaves where at one threshold, as numbers of images of each group and exit (G, E), and
+    the confusion counts of the predictions made there (group, true class, predicted class).
+    """
 
-    threshold: float
-    share: tuple[float, ...]  # of the images that leave there
-    accuracy: tuple[float | None, ...]  # of those; None where none leaves
-    overall_accuracy: float
+    left_GE: np.ndarray
+    right_GE: np.ndarray  # of those, how many get their true class
+    count_GCC: np.ndarray
 
 
-@torch.inference_mode()
-def exit_report(
-    model: Classifier,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    thresholds: Sequence[float] = THRESHOLDS,
-) -> list[ExitRow]:
-    """Where images leave and how often each exit is right, by threshold; in eval mode.
+def exit_counts(
+    logits_ENK: np.ndarray,
+    label_N: np.ndarray,
+    group_N: np.ndarray,
+    threshold: float,
+    num_groups: int,
+) -> ExitCounts:
+    """Send each image through the exits and count, group by group.
 
     Args:
-        model: of this baseline.
-        batches: normalised images (N, 3, H, W) and their labels (N,), on the model's device.
-        thresholds: one row each.
+        logits_ENK: of every exit, the head last, float32.
+        label_N: true classes.
+        group_N: groups in [0, G), -1 where unknown: these images are left out.
+        threshold: as ``exits_taken`` reads it.
+        num_groups: G.
 
     Raises:
-        ValueError: no images.
+        ValueError: lengths differ or a value is out of its range.
     """
-    model.eval()
-    parts = [(exit_logits(model, image), label) for image, label in batches]
-    if not sum(len(label) for _, label in parts):
-        raise ValueError("an exit report needs images")
-    logits_ENK = torch.cat([logits for logits, _ in parts], dim=1)
-    label_N = torch.cat([label for _, label in parts])
-    right_EN = logits_ENK.argmax(2) == label_N
-    return [_row(exits_taken(logits_ENK, t), right_EN, t) for t in thresholds]
-
-
-def _row(exit_N: Tensor, right_EN: Tensor, threshold: float) -> ExitRow:
-    num_exits, num = right_EN.shape
-    right_N = right_EN.gather(0, exit_N[None])[0]
-    num_E = torch.bincount(exit_N, minlength=num_exits).tolist()
-    right_E = torch.bincount(exit_N[right_N], minlength=num_exits).tolist()
-    return ExitRow(
-        threshold=threshold,
-        share=tuple(n / num for n in num_E),
-        accuracy=tuple(r / n if n else None for r, n in zip(right_E, num_E, strict=True)),
-        overall_accuracy=sum(right_E) / num,
+    num_exits, num, num_classes = logits_ENK.shape
+    exit_N = exits_taken(torch.from_numpy(logits_ENK), threshold).numpy()
+    # as a node stores its logits, so that the same class is predicted
+    prediction_N = logits_ENK[exit_N, np.arange(num)].astype(np.float16).argmax(1)
+    left_GE, right_GE = (np.zeros((num_groups, num_exits), dtype=np.int64) for _ in range(2))
+    known_N = group_N >= 0
+    np.add.at(left_GE, (group_N[known_N], exit_N[known_N]), 1)
+    known_N = known_N & (prediction_N == label_N)
+    np.add.at(right_GE, (group_N[known_N], exit_N[known_N]), 1)
+    count_GCC = confusion_counts(
+        label_N, prediction_N, group_N, num_classes=num_classes, num_groups=num_groups
     )
+    return ExitCounts(left_GE, right_GE, count_GCC)
 
 
 def exits_of(model: Classifier) -> list[Exit]:

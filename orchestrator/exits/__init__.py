@@ -1,0 +1,1 @@
+"""``fatefront exits``: where images leave the nets of baseline ``multi_exit``."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from orchestrator.search.tree import Node, Tree, full_tree, grid
 from search_spaces.sweep_spec import SweepSpec
 from search_spaces.words import is_finite
 from trainables.errors import UserError
-from trainables.registry import backbones, datasets
+from trainables.registry import backbones
 from trainables.trial_spec import DataIdentity
 
 ASSUMED_FLOPS = {"cpu": 2.0e10, "cuda": 2.0e13}
@@ -80,6 +82,7 @@ def plan_space(spec: SweepSpec, device: str | None = None) -> dict[str, Any]:
         "sharing": round(sum(alone) / shared, 2) if shared else None,
         "assumes": f"{ASSUMED_FLOPS[device]:.0e} operations a second and worker ({device})",
         "notes": cost.notes,
+        "warnings": cost.warnings,
     }
     return document
 
@@ -133,6 +136,7 @@ class Cost:
 
         self.rate = ASSUMED_FLOPS[device]
         self.notes: list[str] = []
+        self.warnings: list[str] = []  # of the data: what no budget mends
         num_images, num_classes = self._size(spec) if size is None else size
         fractions = spec.data.split.fractions
         self.num_train = round(num_images * fractions[0] / sum(fractions)) if num_images else None
@@ -147,13 +151,15 @@ class Cost:
         self.node_bytes = 4 * num_params + 2 * self.num_images * num_classes + 20_000
 
     def _size(self, spec: SweepSpec) -> tuple[int, int]:
+        from trainables.data.load import load_rows, rows_warnings
+
         try:
-            table = datasets.get(spec.data.name).table(spec.data)
+            table, split_N, _ = load_rows(spec.data)
         except UserError as error:
             self.notes.append(f"time unknown: {error}")
             return 0, 7
-        num = len(table.rows) if spec.data.limit is None else min(spec.data.limit, len(table.rows))
-        return num, len(table.classes)
+        self.warnings = list(rows_warnings(table, split_N))
+        return len(table.rows), len(table.classes)
 
     def seconds(self, node: Node) -> float:
         """Training, validation, scoring and prediction of one node."""
@@ -168,7 +174,7 @@ class Cost:
         return images * self.flops / self.rate
 
 
-def render_plan(plan: dict[str, Any]) -> Table:
+def render_plan(plan: dict[str, Any]) -> Group:
     """For people."""
     table = Table(title=f"plan of {plan['sweep']}", show_header=True)
     for column in ("", "with sharing", "without"):
@@ -199,7 +205,7 @@ def render_plan(plan: dict[str, Any]) -> Table:
     if bound:
         lines.insert(0, f"an upper bound: sampler {plan['sampler']} and the budgets of the search")
     table.caption = "; ".join(lines)
-    return table
+    return Group(table, *(Text(f"warning: {line}") for line in plan["warnings"]))
 
 
 def _at_most(bound: str, seconds: float | None) -> str:

@@ -12,10 +12,12 @@ from rich.text import Text
 
 from orchestrator.fronts.aggregate import aggregate
 from orchestrator.fronts.constraints import is_feasible
+from orchestrator.fronts.front import sweep_front
+from orchestrator.fronts.headline import why_empty
 from orchestrator.fronts.objectives import signs
 from orchestrator.ledger.manifest import read_manifest, read_sweep
 from orchestrator.ledger.records import is_running, load_records, read_events
-from search_spaces.sweep_spec import CONFIRMATION, Search
+from search_spaces.sweep_spec import CONFIRMATION, Search, SweepSpec
 from trainables.errors import UserError
 
 
@@ -32,7 +34,7 @@ def sweep_status(folder: Path) -> dict[str, Any]:
     events = list(read_events(folder))
     states = Counter(_state(record, alive) for record in records.values())
     try:
-        search = read_sweep(folder).search
+        spec = read_sweep(folder)
     except (UserError, OSError) as error:
         raise UserError(f"{folder}/sweep.yaml cannot be read: {error}") from None
     return {
@@ -47,7 +49,8 @@ def sweep_status(folder: Path) -> dict[str, Any]:
         "num_chains_stopped": sum(event["event"] == "stopped" for event in events),
         "num_racing_rounds": max((e["round"] for e in events if e["event"] == "raced"), default=0),
         "num_confirmed": len({e["configuration"] for e in events if e["event"] == "confirmed"}),
-        "best": _best(records, search),
+        "best": _best(records, spec.search),
+        "empty_because": _empty_because(records, spec),
         "errors": [
             {
                 "key": key,
@@ -66,6 +69,14 @@ def _state(record: dict[str, Any], alive: bool) -> str:
     if record["status"] == "running" and not alive:
         return "interrupted"
     return str(record["status"])
+
+
+def _empty_because(records: dict[str, dict[str, Any]], spec: SweepSpec) -> str | None:
+    """Why nothing is on the front; None: something is, or nothing is done yet."""
+    if not any(record["status"] == "done" for record in records.values()):
+        return None
+    front = sweep_front(records, spec)
+    return None if front.members else why_empty(front)
 
 
 def _best(
@@ -114,6 +125,8 @@ def render_status(document: dict[str, Any]) -> Group:
     ):  # fmt: skip
         if document[name]:
             lines.append(f"{told}: {document[name]}")
+    if document["empty_because"]:
+        lines.append(f"nothing on the front: {document['empty_because']}")
     lines += [f"failed: {e['trial']}: {e['type']}: {e['reason']}" for e in document["errors"]]
     lines += [f"warning: {warning}" for warning in document["warnings"]]
     return Group(table, Text("\n".join(lines), no_wrap=True, overflow="ignore"))

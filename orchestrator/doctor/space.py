@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.doctor.finding import Finding, fail, ok
+from orchestrator.doctor.finding import Finding, fail, ok, warn
 from orchestrator.spaces import load_space
 from trainables.errors import UserError
 
@@ -29,16 +29,20 @@ def look_at_space(name: str | None) -> tuple[list[Finding], Needs]:
         return [], Needs()
     try:
         spec = load_space(name)
-        from trainables.registry import datasets
+        from trainables.data.load import load_rows, rows_warnings
 
-        table = datasets.get(spec.data.name).table(spec.data)
+        table, split_N, _ = load_rows(spec.data)
     except UserError as error:
         return [fail("space", str(error), "correct it; `fatefront plan` says the same")], Needs()
     size = spec.data.image_size
-    num = len(table.rows) if spec.data.limit is None else min(spec.data.limit, len(table.rows))
+    num = len(table.rows)
     image_bytes = int(num * size * round(size * spec.data.aspect) * 3)
     findings = [ok("space", f"{spec.name}: {num} images, {len(table.classes)} classes, "
                             f"{len(table.groups)} groups")]  # fmt: skip
+    findings += [
+        warn("groups", line, "`fatefront data inspect` counts classes by group and split")
+        for line in rows_warnings(table, split_N)
+    ]
     findings += _images(table.rows)
     return findings, _needs(spec, image_bytes)
 

@@ -17,7 +17,7 @@ from orchestrator.card import attribute_name, card_text, licence_text
 from orchestrator.fronts.export_models import export_models
 from orchestrator.fronts.files import all_notes, write_front
 from orchestrator.fronts.front import Front, sweep_front
-from orchestrator.fronts.headline import headline
+from orchestrator.fronts.headline import headline, why_empty
 from orchestrator.fronts.judged import judge_front
 from orchestrator.fronts.page import Page, front_page
 from orchestrator.fronts.static import latex_table, write_pictures
@@ -148,15 +148,6 @@ def _objectives(spec: SweepSpec, objectives: Sequence[str] | None) -> tuple[str,
     for name in names:
         known_objectives.check(name)
     return names
-
-
-def why_empty(front: Front) -> str:
-    """Why nothing is on a front."""
-    if not front.undefined:
-        return "no configuration is done for every seed"
-    first = front.undefined[0]
-    reasons = ", ".join(f"{name}: {reason}" for name, reason in first["reasons"].items())
-    return f"every objective is undefined somewhere ({first['configuration']}: {reasons})"
 
 
 def _target(folder: Path, to: Path) -> Path:

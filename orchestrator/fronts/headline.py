@@ -55,3 +55,12 @@ def _of_the_selection(front: Front) -> str:
         f"The members are those that other seeds chose{was}; on the fresh ones it is "
         f"{front.hypervolume:.4f}."
     )
+
+
+def why_empty(front: Front) -> str:
+    """Why nothing is on a front, in one line."""
+    if not front.undefined:
+        return "no configuration is done for every seed"
+    first = front.undefined[0]
+    reasons = ", ".join(f"{name}: {reason}" for name, reason in first["reasons"].items())
+    return f"no configuration has every objective defined ({first['configuration']}: {reasons})"

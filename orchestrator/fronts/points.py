@@ -102,8 +102,8 @@ def undefined_point(
     validations = [records[key]["result"]["metrics"]["validation"] for key in point.keys]
     reasons = {}
     for name in missing:
-        own = next((v["undefined"][name] for v in validations if name in v["undefined"]), None)
-        reasons[name] = point.undefined.get(name) or own or "undefined"
+        known = [point.undefined.get(name), _own_reason(name.removeprefix("fate_"), validations)]
+        reasons[name] = ", ".join(text for text in known if text) or "undefined"
     return {
         "configuration": point.trial["label"],
         "configuration_key": point.configuration,
@@ -112,6 +112,12 @@ def undefined_point(
         "keys": " ".join(point.keys),
         "reasons": reasons,
     }
+
+
+def _own_reason(figure: str, validations: Sequence[Mapping[str, Any]]) -> str | None:
+    """Why a figure of validation (of a FATE: its gap) is undefined in one of the seeds."""
+    found = (v["undefined"].get(figure) for v in validations)
+    return next((reason for reason in found if reason), None)
 
 
 def _mean_of(results: list[Mapping[str, Any]], name: str) -> int | None:

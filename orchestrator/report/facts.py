@@ -10,8 +10,8 @@ from typing import Any
 
 from orchestrator.card import attribute_name
 from orchestrator.fronts.aggregate import Aggregate, aggregate
-from orchestrator.fronts.export import why_empty
 from orchestrator.fronts.front import Front, Member, confirming, sweep_front
+from orchestrator.fronts.headline import why_empty
 from orchestrator.fronts.judged import judge_front
 from orchestrator.fronts.sure import gap_of
 from orchestrator.judging.judge import judge_folder

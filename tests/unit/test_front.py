@@ -335,7 +335,8 @@ def test_incomplete_and_undefined_are_listed_with_their_reason(tmp_path):
         ("e", 0, "seed 0 running"),
     ]
     reasons = {u["configuration"][-1]: u["reasons"] for u in front.undefined}
-    assert reasons["f"] == {"fate_eodd_hardt": "gap undefined"}
+    why = "no class is defined in both groups of any pair"
+    assert reasons["f"] == {"fate_eodd_hardt": f"gap undefined, {why}"}
     assert reasons["g"] == {"fate_eodd_hardt": "F1 undefined", "f1": "no samples"}
 
 

@@ -153,6 +153,8 @@ def _warnings(dataset: Dataset, count_SCG: np.ndarray, min_images: int) -> list[
         none, thin = [], []
         for c, label in enumerate(dataset.classes):
             for g, group in enumerate(dataset.groups):
+                if not count_CG[:, g].sum():
+                    continue  # a group without images is said once, by the data set itself
                 if c not in absent and count_CG[c, g] == 0:
                     none.append(f"{label} in {group}")
                 elif 0 < count_CG[c, g] < min_images:

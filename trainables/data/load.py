@@ -24,6 +24,7 @@ from trainables.data.base import (
     Table,
 )
 from trainables.data.check_table import checked_table
+from trainables.data.comparable import comparability_warnings, split_counts
 from trainables.data.darken import darken_warnings, melanin_of
 from trainables.data.darkened_array import darkened_array
 from trainables.data.generated import generated_array, makes_images
@@ -87,6 +88,7 @@ def load_dataset(
         )
         for name in config.further_attributes
     }
+    count_SCG = split_counts(label_N, group_N, split_N, len(table.classes), len(table.groups))
     image_id_N = np.array([str(name) for name in table.rows["image_id"]], dtype=np.str_)
     patient_id_N = np.array([str(name) for name in table.rows["patient_id"]], dtype=np.str_)
     group_arrays = [group_N, *(each.group_N for each in further.values())]
@@ -125,6 +127,7 @@ def load_dataset(
             *_unknown_groups(group_N, config.attribute),
             *(line for name, of in further.items() for line in _unknown_groups(of.group_N, name)),
             *split_warnings,
+            *comparability_warnings(count_SCG, table.classes, table.groups),
         ),
         coarse=table.coarse,
         further=further,
@@ -146,6 +149,14 @@ def load_rows(config: DataConfig) -> tuple[Table, np.ndarray, tuple[str, ...]]:
     _check_malignant(table, config)
     split_N, split_warnings = _split(table.rows, config)
     return table, split_N, split_warnings
+
+
+def rows_warnings(table: Table, split_N: np.ndarray) -> tuple[str, ...]:
+    """Of the groups of a table and their split: what cannot be compared; no image is opened."""
+    label_N = _numbered(table.rows["label"], table.classes)
+    group_N = _numbered(table.rows["group"], table.groups)
+    count_SCG = split_counts(label_N, group_N, split_N, len(table.classes), len(table.groups))
+    return comparability_warnings(count_SCG, table.classes, table.groups)
 
 
 def _numbered(group_of_row: pd.Series, groups: tuple[str, ...]) -> np.ndarray:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ from trainables.storage import write_whole
 if TYPE_CHECKING:
     from rich.table import Table
 
+ONE_LINE = 78
+"""Characters of a note that are shown in a terminal in any case."""
 MEASURED = ("f1_worst_group", "gap_debiased", "auroc", "params", "latency")
 """Further objectives; ``flops`` has its column."""
 
@@ -205,22 +207,33 @@ def render(front: Front, judgement: Judgement | None = None) -> Table:
         undetermined |= open_
         figures = [_figure(line, name) + ("\nn.d." if name in open_ else "") for name in shown]
         table.add_row(name, line["role"], *figures, *place, told)
-    captions = [f"FATE is {name}" for name in short]
+    legend = [f"FATE is {name}" for name in short]
     if undetermined:
-        captions.append(
-            "n.d.: not determined, the interval of the reference's gap reaches 0 or its floor"
-        )
-    captions += ["* the knee"] if any(line["knee"] for line in lines) else []
+        legend.append("n.d.: not determined, the reference's gap may be chance")
+    legend += ["* the knee"] if any(line["knee"] for line in lines) else []
     if judged:
-        captions.append("on front: share of joint redraws of seeds and patients")
+        legend.append("on front: share of joint redraws of seeds and patients")
+    captions = ["; ".join(legend)] if legend else []
+    if judged:
         captions += [f"{line['configuration']}: {text}" for line in lines for text in _told(line)]
     for line in lines:
         if line["confirmed"]:
             chosen = ", ".join(f"{k} {v:.3f}" for k, v in line["selection_values"].items())
             num = line["num_selection_seeds"]
             captions.append(f"{line['configuration']}: chosen by {num} seeds at {chosen}")
-    table.caption = "\n".join([*captions, *all_notes(front, judgement)])
+    table.caption = "\n".join([*captions, *_in_short(all_notes(front, judgement))])
     return table
+
+
+def _in_short(notes: Sequence[str]) -> list[str]:
+    """Notes that are longer than a line as far as their first semicolon; that these say more is
+    said.
+    """
+    short = [n if len(n) <= ONE_LINE else n.partition("; ")[0] for n in notes]
+    shown = [f"· {note}" for note in short]
+    if short != list(notes):
+        shown.append("(in short: front.json and the report have these notes whole)")
+    return shown
 
 
 def _figure(line: Mapping[str, Any], name: str) -> str:

@@ -130,7 +130,14 @@ def test_the_files_hold_the_judgement(judged, tmp_path):
     told = next(note for note in all_notes(front, judgement) if "are approximate: " in note)
     assert any(text in told for text in reasons)
     table = render(front, judgement)
-    assert "joint redraws" in str(table.caption)
+    caption = str(table.caption)
+    assert "joint redraws" in caption
+    notes = all_notes(front, judgement)
+    # the terminal has the long ones in short, and says so
+    short = [n if len(n) <= 78 else n.partition("; ")[0] for n in notes]
+    assert short != notes
+    assert [f"· {note}" for note in short] == caption.splitlines()[-1 - len(notes) : -1]
+    assert "have these notes whole" in caption.splitlines()[-1]
 
 
 def test_a_fate_that_is_not_determined_is_marked_in_the_table(judged):

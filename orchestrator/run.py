@@ -46,6 +46,7 @@ from search_spaces.sweep_spec import MOST_TRIALS, Search, SweepSpec
 from trainables.errors import UserError, first_line, room_missing, shortened
 from trainables.node_cache import set_limit_gb
 from trainables.storage import StorageError, reason
+from trainables.store import StoreError
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,12 @@ def _run(
     except StorageError as error:
         follower.stop()
         raise UserError(f"--store {reason(error)}; all that was finished is kept") from None
+    except StoreError as error:
+        follower.stop()
+        raise UserError(
+            f"--store {error}; all that was finished is kept, and a node whose folder is removed "
+            "there is computed again"
+        ) from None
     except ConnectionError as error:
         follower.stop()
         if options.address is None:
@@ -213,6 +220,7 @@ def _run(
             for r in records.values()
             if r["status"] == "failed"
         ],
+        "versions": outcome.versions,
         "exit_code": _exit_code(outcome.stopped, records),
     } | {"_front": front, "_judgement": judgement}
 
@@ -282,6 +290,8 @@ def render_run(document: dict[str, Any]) -> Group:
         ),
         *(f"  failed: {line}" for line in document["errors"]),
     ]
+    if document["versions"]:
+        lines.append(f"note:    {document['versions']}")
     if document["stopped"]:
         lines.append(f"stopped early: {document['stopped']}")
     lines += [f"files:   {folder}/front.csv, front.json, records.jsonl, sweep.yaml"]

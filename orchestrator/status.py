@@ -15,6 +15,7 @@ from orchestrator.fronts.constraints import is_feasible
 from orchestrator.fronts.front import sweep_front
 from orchestrator.fronts.headline import why_empty
 from orchestrator.fronts.objectives import signs
+from orchestrator.ledger.environments import difference_line
 from orchestrator.ledger.manifest import read_manifest, read_sweep
 from orchestrator.ledger.records import is_running, load_records, read_events
 from search_spaces.sweep_spec import CONFIRMATION, Search, SweepSpec
@@ -62,6 +63,7 @@ def sweep_status(folder: Path) -> dict[str, Any]:
             if record["status"] == "failed"
         ],
         "warnings": manifest["data"]["warnings"],
+        "versions": difference_line(events, records),
     }
 
 
@@ -129,6 +131,8 @@ def render_status(document: dict[str, Any]) -> Group:
         lines.append(f"nothing on the front: {document['empty_because']}")
     lines += [f"failed: {e['trial']}: {e['type']}: {e['reason']}" for e in document["errors"]]
     lines += [f"warning: {warning}" for warning in document["warnings"]]
+    if document["versions"]:
+        lines.append(f"note: {document['versions']}")
     return Group(table, Text("\n".join(lines), no_wrap=True, overflow="ignore"))
 
 

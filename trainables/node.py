@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from trainables.baselines.base import Baseline, Task
 from trainables.data.base import Dataset
+from trainables.environment import environment_id
 from trainables.models.classifier import Classifier
 from trainables.predictions import FILES, Predictions
 from trainables.pruning.surgery import ChannelPlan, apply_plan
@@ -138,6 +139,7 @@ def commit(
     predictions: dict[str, Predictions],
     dataset: Dataset,
     execution: dict[str, Any],
+    versions: dict[str, str],
 ) -> dict[str, Any]:
     """Put a finished trial into the store; returns the node's document (of the first commit)."""
     model = made.model
@@ -169,7 +171,8 @@ def commit(
                 for layer, entry in made.plan.items()
             },
         },
-        "execution": execution,
+        "execution": execution | {"environment": environment_id(versions)},
+        "environment": versions,
     }
     return store.commit(key, files, document)
 

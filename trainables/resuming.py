@@ -6,7 +6,7 @@ A checkpoint is a convenience: one that cannot be written, read or used costs ti
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,7 @@ class Checkpoints:
         every: seconds of training between two; 0 writes and reads none.
         replicas: the processes that train together.
         clock: seconds; replaced in tests.
+        versions: what this attempt computes with (``environment.environment``).
     """
 
     store: Store
@@ -48,12 +49,15 @@ class Checkpoints:
     every: float = 0.0
     replicas: Replicas = field(default_factory=Replicas)
     clock: Callable[[], float] = time.monotonic
+    versions: Mapping[str, str] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
     """What the step wants to find again, as JSON: ``plan``, ``files``."""
     found: Packed | None = field(init=False, default=None)
     num_written: int = field(init=False, default=0)
     resumed_from: int = field(init=False, default=0)
     ignored: str | None = field(init=False, default=None)
+    begun_with: dict[str, str] = field(init=False, default_factory=dict)
+    """Name -> version of the attempt whose checkpoint was found, where it is another."""
     _due: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
@@ -80,6 +84,12 @@ class Checkpoints:
             self.ignored = str(error)
         else:
             self.found = found
+            theirs = found.document["about"].get("versions", {})
+            self.begun_with = {
+                name: value
+                for name, value in theirs.items()
+                if self.versions.get(name, value) != value
+            }
 
     @property
     def known(self) -> dict[str, Any]:
@@ -117,7 +127,8 @@ class Checkpoints:
             return
         if begun < self._due and not is_leaving():
             return
-        about = self.about | {"key": self.key, "notes": list(notes)}
+        versions = {**self.versions, **self.begun_with}  # of its first epochs
+        about = self.about | {"key": self.key, "notes": list(notes), "versions": versions}
         try:
             content = pack(model, optimizer, baseline, standing, about)
             self.store.storage.put(checkpoint_path(self.store, self.key), content)
@@ -139,6 +150,7 @@ class Checkpoints:
             "written": self.num_written,
             "resumed_from": self.resumed_from,
             "ignored": self.ignored,
+            "begun_with": self.begun_with if self.resumed_from else None,
         }
         kept = {name: value for name, value in parts.items() if value}
         return {"checkpoint": kept} if kept else {}

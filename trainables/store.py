@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,11 +19,51 @@ from trainables.node_cache import NodeCache
 from trainables.storage import Storage
 
 NODE = "node.json"
+PATH = re.compile(r"(sealed/)?[0-9a-f]{12}/[A-Za-z0-9_.-]+")
+"""What a file's path inside its node looks like: a store from elsewhere must not have anything
+read, written or removed outside of it."""
 
 
-def node_text(document: dict[str, Any]) -> bytes:
-    """A node's document as it is stored."""
+def node_text(document: Mapping[str, Any]) -> bytes:
+    """A node's document as it is stored, with the SHA-256 of all else in it."""
+    rest = {name: value for name, value in document.items() if name != "sha256"}
+    return _text(rest | {"sha256": hashlib.sha256(_text(rest)).hexdigest()})
+
+
+def _text(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, sort_keys=True, indent=1, allow_nan=False).encode()
+
+
+def parse_node(key: str, content: bytes) -> dict[str, Any] | None:
+    """The document of a node; None where it is not one, is another's, or was changed.
+
+    One without a checksum is taken as it is if it is of an older version, which had none.
+    """
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(document, dict) or document.get("key") != key:
+        return None
+    files = document.get("files")
+    if not isinstance(files, dict) or not all(map(_is_entry, files.values())):
+        return None
+    if "sha256" not in document:
+        return None if "environment" in document else document
+    if node_text(document) != content:
+        return None
+    return {name: value for name, value in document.items() if name != "sha256"}
+
+
+def _is_entry(entry: object) -> bool:
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("path"), str)
+        and PATH.fullmatch(entry["path"]) is not None
+        and entry["path"].rpartition("/")[2] not in (".", "..")
+        and isinstance(entry.get("sha256"), str)
+        and isinstance(entry.get("num_bytes"), int)
+    )
 
 
 class StoreError(Exception):
@@ -51,12 +92,12 @@ class Store:
         return self.node(key) is not None
 
     def node(self, key: str) -> dict[str, Any] | None:
-        """The committed ``node.json``, or None."""
+        """The committed ``node.json``; None where there is none, or a damaged one."""
         try:
-            document = json.loads(self.storage.read(f"{self.folder(key)}/{NODE}"))
-        except (FileNotFoundError, json.JSONDecodeError):
+            content = self.storage.read(f"{self.folder(key)}/{NODE}")
+        except FileNotFoundError:
             return None
-        return dict(document)
+        return parse_node(key, content)
 
     def read(self, key: str, name: str) -> bytes:
         """One file of a node, its checksum verified.

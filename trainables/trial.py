@@ -18,6 +18,7 @@ from trainables.baselines.base import Baseline, Batch
 from trainables.data.base import SPLITS, Dataset
 from trainables.data.device import DeviceData
 from trainables.deriving import training_images
+from trainables.environment import environment
 from trainables.metrics.groups import group_scores
 from trainables.models.classifier import Classifier
 from trainables.node import (
@@ -102,7 +103,10 @@ def run_trial(
     how |= step.checkpoints.told
     document = None
     if replicas.is_first:
-        document = commit(store, key, trial, step.parents, made, predictions, dataset, how)
+        document = commit(
+            store, key, trial, step.parents, made, predictions, dataset, how,
+            environment(step.device),
+        )  # fmt: skip
     committed = replicas.same(document)
     assert committed is not None
     step.checkpoints.remove()
@@ -176,7 +180,9 @@ def _prepare(
     trainer = Trainer(data, trial.compute, trial.seed, trial.n, replicas=replicas)
     clock.lap("data")
     key = node_key(trial, identity(dataset))
-    checkpoints = Checkpoints(store, key, checkpoint_every, replicas)
+    checkpoints = Checkpoints(
+        store, key, checkpoint_every, replicas, versions=environment(torch.device(device))
+    )
     return _Step(trial, parents, baseline, trainer, store, clock, report, checkpoints)
 
 

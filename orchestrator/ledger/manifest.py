@@ -98,13 +98,16 @@ def check_same_sweep(folder: Path, spec: SweepSpec, dataset: Dataset) -> None:
 def write_manifest(
     folder: Path, spec: SweepSpec, dataset: Dataset, store: Store, device: str, tracking_uri: str
 ) -> dict[str, Any]:
-    """Write what the folder holds, and whose its predictions are; the sweep's id is made once."""
+    """Write what the folder holds, and whose its predictions are; the sweep's id is made once, and
+    the history of its versions (``environments.update_manifest``) stays.
+    """
     path = folder / "manifest.json"
-    sweep_id = read_manifest(folder)["sweep_id"] if path.exists() else uuid.uuid4().hex[:16]
-    document = {
+    old: dict[str, Any]
+    old = read_manifest(folder) if path.exists() else {"sweep_id": uuid.uuid4().hex[:16]}
+    document: dict[str, Any] = {
         "fatefront": fatefront_version(),
         "sweep": spec.name,
-        "sweep_id": sweep_id,
+        "sweep_id": old["sweep_id"],
         "store": store.uri,
         "device": device,
         "mode": spec.search.mode,
@@ -123,6 +126,8 @@ def write_manifest(
             "image_size": dataset.image_size,
             "warnings": list(dataset.warnings),
         },
+        "starts": old.get("starts", []),
+        "results": old.get("results", []),
     }
     write_images(folder, dataset)
     write_whole(path, json.dumps(document, indent=1).encode())

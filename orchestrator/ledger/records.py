@@ -36,8 +36,10 @@ TRAIN_FIGURES = ("f1", "accuracy", "eopp1", "eodd_hardt")
 class Ledger:
     """One sweep's events on disk; open for appending in one process at a time."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        """``clock``: seconds, of a clock that nobody sets; replaced in tests."""
         self.folder = folder
+        self._clock, self._opened = clock, clock()
         self._file: FileIO | None = None
         self._lock: IO[bytes] | None = None
         self._mirror: Callable[[int, bytes], None] | None = None
@@ -77,6 +79,7 @@ class Ledger:
         document: dict[str, Any] = {
             "seq": len(self.events),
             "time": round(time.time(), 3),
+            "elapsed": round(self._clock() - self._opened, 3),
             "event": event,
         } | fields
         line = event_line(document)

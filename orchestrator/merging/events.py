@@ -89,6 +89,18 @@ def new_proposals(
     return new
 
 
+def new_environments(sources: Sequence[Source], held: Sequence[Event]) -> list[Event]:
+    """Versions that the sources name and the target does not know of, each once."""
+    known = {event["id"] for event in held if event["event"] == "environment"}
+    new = []
+    for source in sources:
+        for event in source.of("environment"):
+            if event["id"] not in known:
+                known.add(event["id"])
+                new.append(event)
+    return new
+
+
 def new_openings(sources: Sequence[Source], held: Sequence[Event]) -> list[Event]:
     """Openings of the test split that the target does not know of."""
     opened = {key for event in held if event["event"] == "test_opened" for key in event["keys"]}

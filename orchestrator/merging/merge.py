@@ -16,9 +16,15 @@ from typing import Any
 from rich.markup import escape
 
 from orchestrator.datasets.images import copy_images
+from orchestrator.ledger.environments import update_manifest
 from orchestrator.ledger.manifest import read_manifest
 from orchestrator.ledger.records import Ledger, project, write_records
-from orchestrator.merging.events import join_results, new_openings, new_proposals
+from orchestrator.merging.events import (
+    join_results,
+    new_environments,
+    new_openings,
+    new_proposals,
+)
 from orchestrator.merging.nodes import copy_nodes, open_store
 from orchestrator.merging.sources import Source, check_mergeable
 from orchestrator.merging.spaces import union
@@ -82,14 +88,16 @@ def merge_sweeps(folders: Sequence[Path], into: Path, *, weights: bool = True) -
             if not _holds(ledger.events, key, event["event"])
         ]
         openings = new_openings(sources, ledger.events)
-        new = [*proposals, *sorted([*results, *openings], key=lambda event: event["time"])]
+        later = sorted([*results, *openings], key=lambda event: event["time"])
+        new = [*new_environments(sources, ledger.events), *proposals, *later]
         for event in new:
-            fields = {k: v for k, v in event.items() if k not in ("seq", "event")}
+            fields = {k: v for k, v in event.items() if k not in ("seq", "elapsed", "event")}
             ledger.append(event["event"], **fields)
         if new:
             ledger.append("merged", sources=[str(source.folder) for source in sources])
         records = project(ledger.events)
         write_records(into, records)
+        update_manifest(into, ledger.events, records)
     finally:
         ledger.close()
     return {
@@ -124,7 +132,8 @@ def _manifest(first: Mapping[str, Any], into: Path) -> dict[str, Any]:
     """The first sweep's manifest with a store, an id and a tracking database of its own."""
     own = {"sweep_id": uuid.uuid4().hex[:16], "store": str((into / "store").absolute())}
     remote = str(first["tracking_uri"]).startswith("http")
-    return dict(first) | own | {"tracking_uri": first["tracking_uri"] if remote else ""}
+    history: dict[str, Any] = {"starts": [], "results": []}
+    return dict(first) | own | history | {"tracking_uri": first["tracking_uri"] if remote else ""}
 
 
 def render_merge(document: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from orchestrator.card import changes_of, data_terms, unknown_line, use_lines
 from orchestrator.command import without_users
 from orchestrator.datasets.images import read_images
+from orchestrator.ledger.environments import difference_line, of_nodes, starts
 from orchestrator.ledger.sealed import opened_keys
 from orchestrator.pages.document import Cell, bullets, folded, paragraph, table
 from orchestrator.report.facts import Facts
@@ -58,7 +59,7 @@ def _counts(facts: Facts) -> str:
 def run_section(facts: Facts) -> Section:
     """The commands as typed, the manifest, the space, what failed and what was opened."""
     body = "<h3>Commands</h3>" + _commands(facts)
-    body += "<h3>Manifest</h3>" + _manifest(facts.manifest)
+    body += "<h3>Manifest</h3>" + _manifest(facts.manifest) + _versions(facts)
     space = (facts.folder / "sweep.yaml").read_text(encoding="utf-8")
     body += folded("The resolved space, as `fatefront run` takes it (sweep.yaml)",
                    f"<pre>{escape(space)}</pre>")  # fmt: skip
@@ -95,12 +96,34 @@ def _commands(facts: Facts) -> str:
 def _manifest(manifest: Mapping[str, Any]) -> str:
     rows: list[list[str | Cell]] = []
     for name, value in manifest.items():
+        if name in ("starts", "results"):
+            continue
         if name == "data":
             rows += [[f"data.{k}", Cell(_text(v), "text tags")] for k, v in value.items()]
         else:
             rows.append([name, Cell(_text(value), "text tags")])
     heads: list[str | Cell] = [Cell("Key", "text"), Cell("Value", "text")]
     return table("manifest.json.", heads, rows, "Manifest")
+
+
+def _versions(facts: Facts) -> str:
+    """What results and starts were made with, and in what that differs."""
+    made = of_nodes(facts.events, facts.records)
+    begun = [entry["versions"] for entry in starts(facts.events)]
+    names = dict.fromkeys(n for v in (*(e["versions"] for e in made), *begun) for n in v)
+    if not names:
+        return ""
+    heads: list[str | Cell] = [Cell("Package or processor", "text")]
+    heads += [Cell(f"{entry['num_nodes']} results", "text") for entry in made]
+    heads += [Cell(f"start {number}", "text") for number in range(1, len(begun) + 1)]
+    columns = [*(entry["versions"] for entry in made), *begun]
+    rows: list[list[str | Cell]] = [
+        [name, *(Cell(versions.get(name, ""), "text tags") for versions in columns)]
+        for name in names
+    ]
+    line = difference_line(facts.events, facts.records)
+    told = f"Note: {line}." if line else "All results and starts have the same versions."
+    return table("Versions.", heads, rows, "Versions") + paragraph(told)
 
 
 def _text(value: Any) -> str:

@@ -17,6 +17,12 @@ from typing import Any
 
 from orchestrator.datasets.images import split_images
 from orchestrator.judging.evidence import Evidence
+from orchestrator.ledger.environments import (
+    Environments,
+    difference_line,
+    driver_environment,
+    update_manifest,
+)
 from orchestrator.ledger.manifest import check_same_sweep, write_manifest
 from orchestrator.ledger.records import project, write_records
 from orchestrator.ledger.storage_probe import probe_nodes
@@ -65,6 +71,7 @@ class Outcome:
     blocked: list[str] = field(default_factory=list)
     num_stopped: int = 0
     notes: list[str] = field(default_factory=list)
+    versions: str | None = None
 
 
 def run_sweep(
@@ -111,9 +118,10 @@ def run_sweep(
                 stored.mirror(ledger, manifest)
                 with contextlib.suppress(OSError):  # for who watches from elsewhere
                     stored.keep("sweep.yaml")
+            versions = Environments(ledger).note(driver_environment(resources.device))
             ledger.append(
                 "started", sweep=spec.name, seeds=list(spec.seeds), sampler=spec.search.sampler,
-                driver=uuid.uuid4().hex[:12], workers=resources.workers,
+                driver=uuid.uuid4().hex[:12], workers=resources.workers, environment=versions,
                 budget={k: v for k, v in asdict(budget).items() if v is not None},
                 **({"command": command} if command else {}),
             )  # fmt: skip
@@ -126,6 +134,10 @@ def run_sweep(
                     store, split_images(dataset, "validation"), schedule.records
                 ),
             )  # fmt: skip
+            update_manifest(folder, ledger.events, schedule.records)
+            differs = difference_line(ledger.events, schedule.records)
+            if differs is not None:
+                progress.say(f"note: {differs}")
             keeper = DiskKeeper(schedule, max_disk_bytes)
             progress.started(schedule)
             keeper.settled()
@@ -146,16 +158,19 @@ def run_sweep(
                 blocked=schedule.cut_off,
                 num_stopped=schedule.num_stopped,
                 notes=[*schedule.notes, *keeper.notes],
+                versions=difference_line(ledger.events, schedule.records),
             )
         except KeyboardInterrupt:
             ledger.append("interrupted")
             raise
         finally:
             if ledger.events:
-                write_records(folder, project(ledger.events))
+                records = project(ledger.events)
+                write_records(folder, records)
+                update_manifest(folder, ledger.events, records)
             if stored is not None:
                 with contextlib.suppress(OSError):  # copies for people; the events are there
-                    stored.keep("sweep.yaml", "records.jsonl")
+                    stored.keep("sweep.yaml", "records.jsonl", "manifest.json")
 
 
 def _drive(

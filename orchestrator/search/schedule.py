@@ -20,6 +20,7 @@ from orchestrator.fronts.aggregate import aggregate
 from orchestrator.fronts.constraints import violations
 from orchestrator.judging.evidence import Evidence
 from orchestrator.judging.standings import Standings
+from orchestrator.ledger.environments import Environments
 from orchestrator.ledger.records import Ledger, compact, project
 from orchestrator.search.full_disk import DISK_FULL, FullDisk
 from orchestrator.search.further_seeds import FurtherSeeds
@@ -32,7 +33,7 @@ from orchestrator.search.tree import Configuration, Node, Tree
 from search_spaces.sweep_spec import SweepSpec
 from trainables.errors import UserError
 from trainables.node import MODEL_FILES
-from trainables.store import Store
+from trainables.store import Store, StoreError
 from trainables.trial_spec import DataIdentity
 
 MAX_FAILED_SHARE, MIN_FAILED = 0.2, 5
@@ -87,6 +88,7 @@ class Schedule:
         self.spec = spec
         self.tree = Tree(spec, data, device)
         self.ledger = ledger
+        self._environments = Environments(ledger)
         self.store = store
         self.proposer = proposer
         self.budget = budget
@@ -180,6 +182,8 @@ class Schedule:
         node = self.store.node(key)
         if node is None:
             return False
+        if absent := {"model", "execution"} - node.keys():
+            raise StoreError(f"node {key} in {self.store.uri} lacks {min(absent)!r}")
         measured = self._measure_stored(key)
         execution = node["execution"] | {"cached": key not in self.started, "attempt": "found"}
         self._record(
@@ -455,6 +459,7 @@ class Schedule:
         return found
 
     def _record(self, event: str, node: Node, **fields: Any) -> None:
+        self._environments.note_node(self.store, node.key, fields["execution"])
         appended = self.ledger.append(
             event, key=node.key, trial=node.document(), parents=list(node.parents),
             compares_with=node.compares_with, **fields,

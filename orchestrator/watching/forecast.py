@@ -56,7 +56,7 @@ class Forecast:
         self._num_proposed = 0
 
     def remaining(self, progress: SweepProgress, now: float) -> Remaining:
-        """What is left at the Unix time ``now``."""
+        """What is left ``now``, in the seconds of ``progress.steady``."""
         tree = self._tree_of(progress)
         left = [n for n in tree.nodes.values() if _may_run(n.key, tree, progress)]
         num_left, at_most = self._num_left(len(left), progress)

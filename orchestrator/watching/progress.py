@@ -17,9 +17,16 @@ machine's clock was set or the machine slept; neither says how long the next one
 """
 
 
+def steady(event: Event) -> float:
+    """Seconds at which an event was written, by a clock that nobody sets and that began with its
+    driver; Unix time for events of an older version.
+    """
+    return float(event.get("elapsed", event["time"]))
+
+
 @dataclass(frozen=True)
 class Start:
-    """The driver's last start: when, how many trials at once, and its budget."""
+    """The driver's last start: when (``steady``), how many trials at once, and its budget."""
 
     time: float
     workers: int
@@ -33,7 +40,7 @@ class SweepProgress:
     Attributes:
         events: all of them, oldest first.
         settled: key -> ``done`` or ``failed``.
-        running: key -> Unix time at which it was handed out.
+        running: key -> when it was handed out (``steady``).
         cached: keys that another sweep had computed.
         seconds: key -> seconds from handing out to result, of computed ones; those of their work
             alone of ``cold`` ones, and where the clock was set meanwhile.
@@ -68,7 +75,7 @@ class SweepProgress:
                 method(event)
 
     def _started(self, event: Event) -> None:
-        self.start = Start(event["time"], event.get("workers", 1), event.get("budget", {}))
+        self.start = Start(steady(event), event.get("workers", 1), event.get("budget", {}))
         self.end, self.is_warm = None, False
         self.running.clear()  # whoever ran them is gone
 
@@ -87,7 +94,7 @@ class SweepProgress:
     def _scheduled(self, event: Event) -> None:
         if self.settled.pop(event["key"], None) is not None:  # a failure that is tried again
             self.num_computed -= 1
-        self.running[event["key"]] = event["time"]
+        self.running[event["key"]] = steady(event)
         if not self.is_warm:
             self.cold.add(event["key"])
         self._name(event)
@@ -110,7 +117,7 @@ class SweepProgress:
             self.is_warm = True
             work = sum((execution.get("seconds") or {}).values())
             is_cold = event["key"] in self.cold
-            waited = event["time"] - begun - work
+            waited = steady(event) - begun - work
             holds = not is_cold and 0 <= waited <= MOST_WAITING
             self.seconds[event["key"]] = work + waited if holds else work
 

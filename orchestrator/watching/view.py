@@ -11,7 +11,7 @@ from orchestrator.fronts.front import sweep_front
 from orchestrator.ledger.records import project
 from orchestrator.watching.forecast import Forecast, Remaining
 from orchestrator.watching.gpu_use import GpuMeter, GpuUse
-from orchestrator.watching.progress import Event, SweepProgress
+from orchestrator.watching.progress import Event, SweepProgress, steady
 from orchestrator.watching.standing import Standing, state_of
 from search_spaces.sweep_spec import SweepSpec
 
@@ -33,19 +33,30 @@ class SweepView:
         self._hypervolume: float | None = None
         self._num_in_front = 0
         self._next_front = 0.0
+        self._looked = (time.time(), time.monotonic())
+        """A moment in the seconds of the ledger, and by the clock of this process."""
 
     def take(self, events: Iterable[Event]) -> None:
         """Take in further events, in their order."""
+        new = list(events)
         with self._lock:
-            self.progress.take(events)
+            self.progress.take(new)
+            if new:
+                since = max(0.0, time.time() - new[-1]["time"])  # the clock may have been set back
+                self._looked = (steady(new[-1]) + since, time.monotonic())
+
+    def _now(self) -> float:
+        """In the seconds of the ledger; whoever sets the clock from now on does not matter."""
+        then, began = self._looked
+        return then + time.monotonic() - began
 
     def counts(self) -> tuple[int, int | None, float]:
         """Trials that are settled, trials to go (None: unknown), seconds since the start."""
         with self._lock:
-            now, settled = time.time(), len(self.progress.settled)
+            now, settled = self._now(), len(self.progress.settled)
             total = self._forecast.remaining(self.progress, now).num_trials
             begun = self.progress.start.time if self.progress.start else now
-            seconds = max(0.0, now - begun)  # the clock may have been set back
+            seconds = max(0.0, now - begun)
             return settled, None if total is None else max(0, total - settled), seconds
 
     def standing(self, *, alive: bool = True, exact: bool = False) -> Standing:
@@ -56,7 +67,7 @@ class SweepView:
             runs = state_of(self.progress, alive) == "running"
         gpu = self._gpu.use() if self._gpu and runs else None
         with self._lock:
-            return self._standing(time.time(), alive, hypervolume, gpu)
+            return self._standing(self._now(), alive, hypervolume, gpu)
 
     def _standing(
         self, now: float, alive: bool, hypervolume: float | None, gpu: GpuUse | None
@@ -64,7 +75,7 @@ class SweepView:
         progress = self.progress
         state = state_of(progress, alive)
         end = progress.end or (progress.events[-1] if progress.events else None)
-        until = now if state == "running" or end is None else float(end["time"])
+        until = now if state == "running" or end is None else steady(end)
         begun = progress.start.time if progress.start else until
         left = self._remaining(now, state == "running")
         return Standing(

@@ -30,6 +30,8 @@ VICTIMS = ("driver", "worker", "raylet", "gcs_server", "tracking", "mlflow serve
 ATTEMPT_SECONDS = 300.0
 """Longer than any attempt needs: one that is still there then hangs."""
 
+START_SECONDS = 20.0
+"""Until the first trial of an attempt begins, about."""
 LOCKS = (".lock", ".tracking.lock")
 
 
@@ -92,6 +94,8 @@ class Outcome:
     """Victims in their order; ``none``: the attempt ended before its moment."""
     problems: list[str] = field(default_factory=list)
     num_attempts: int = 0
+    unused: list[str] = field(default_factory=list)
+    """Victims that were left when it ended."""
 
 
 def find_victims(name: str, driver: Driver) -> list[psutil.Process]:
@@ -146,6 +150,12 @@ def attempt(driver: Driver, seconds: float) -> int | None:
     return int(driver.process.returncode)
 
 
+def num_done(folder: Path) -> int:
+    """Trials that the ledger of a sweep says are done."""
+    events = folder / "events.jsonl"
+    return events.read_bytes().count(b'"event":"done"') if events.exists() else 0
+
+
 def disturb(
     cli: Cli,
     space: Path,
@@ -154,9 +164,13 @@ def disturb(
     victims: list[str],
     rng: np.random.Generator,
     undisturbed_seconds: float,
+    num_trials: int,
 ) -> Outcome:
     """Run a sweep to its end, one victim an attempt, at a moment drawn from the whole length of an
     undisturbed one (later ones: of what is left of it).
+
+    Args:
+        num_trials: of the whole sweep.
     """
     outcome = Outcome()
     remaining = list(victims)
@@ -165,7 +179,9 @@ def disturb(
         driver = cli.start(space, folder, "--workers", "2", tracking_uri=server.uri)
         if remaining:
             name = remaining.pop(0)
-            moment = time.monotonic() + rng.uniform(0, undisturbed_seconds)
+            left = 1 - num_done(folder) / num_trials
+            longest = START_SECONDS + (undisturbed_seconds - START_SECONDS) * left
+            moment = time.monotonic() + rng.uniform(0, longest)
             while time.monotonic() < moment and driver.process.poll() is None:
                 driver.look()
                 time.sleep(0.1)
@@ -178,7 +194,8 @@ def disturb(
             driver.signal(signal.SIGKILL)
         elif code == 2:
             outcome.problems.append(f"refused: {driver.finish()[2][-300:]}")
-        if code == 0 and not remaining:
+        if code == 0:
+            outcome.unused = remaining
             return outcome
     outcome.problems.append("did not end")
     return outcome

@@ -40,7 +40,10 @@ def try_kills(num_kills: int, seed: int, per_sweep: int, place: Path) -> list[Ou
             victims = [queue.pop() for _ in range(min(per_sweep, num_kills - num, len(queue)))]
             queue = queue or [str(name) for name in rng.permutation(list(VICTIMS))]
             folder = place / f"sweep{len(outcomes)}"
-            outcome = disturb(cli, space, folder, server, victims, rng, undisturbed)
+            outcome = disturb(
+                cli, space, folder, server, victims, rng, undisturbed, len(expected)
+            )
+            queue += reversed(outcome.unused)
             outcome.problems += what_is_wrong(folder, expected, server)
             try:
                 wait_gone([p for driver in cli.drivers for p in driver.seen.values()], 60)

@@ -90,6 +90,31 @@ def test_damage_is_named_or_mended(cli, place, wider, reference, kind, how):
     shutil.rmtree(folder)
 
 
+@pytest.mark.parametrize("kind", ["train.npz", "validation.npz"])
+def test_damage_in_a_store_that_another_sweep_filled(cli, place, space, reference, kind):
+    """One line that names the file; with the node removed the same command computes it again."""
+    source, expected = reference
+    store, folder = place / "theirs", place / f"mine-{kind}"
+    shutil.copytree(source / "store", store)
+    path = min((store / "nodes").rglob(kind))
+    damage(path, "flip", np.random.default_rng(0))
+    code, out, err = cli.start(space, folder, "--store", str(store), "--workers", "2").finish()
+    assert code == 2, err
+    assert out == ""
+    assert "Traceback" not in err
+    node = path.parents[1]
+    (line,) = [line for line in err.splitlines() if "error" in line]
+    assert kind in line
+    assert node.name in line
+    shutil.rmtree(node)
+    code, _, err = cli.start(space, folder, "--store", str(store), "--workers", "2").finish()
+    assert code == 0, err
+    own = results(folder)
+    assert own == {key: expected[key] for key in own}
+    assert len(own) == len(results(source))
+    shutil.rmtree(store)
+
+
 def test_a_moved_folder_goes_on(cli, place, wider, reference):
     source, expected = reference
     folder = place / "moved" / "elsewhere"

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 import orchestrator
 from orchestrator.cli import app
 from orchestrator.fronts.files import COLUMNS
+from orchestrator.ledger.environments import Environments, driver_environment
 from orchestrator.ledger.records import Ledger, load_records
 from orchestrator.run import RunOptions, run_space
 from orchestrator.search.proposals import Proposal
@@ -177,6 +178,7 @@ def test_the_other_events(tmp_path):
     ledger.append("dropped", keys=[root.node.key])
     ledger.append("checkpoint_ignored", key=root.node.key, reason="damaged")
     ledger.append("merged", sources=["elsewhere"])
+    Environments(ledger).note(driver_environment("cpu"))
     ledger.close()
     events = lines_of(tmp_path / "events.jsonl")
     for event in events:

@@ -1,5 +1,6 @@
 """Nodes are whole or absent: races, kills and damage, with real processes and files."""
 
+import hashlib
 import json
 import os
 import random
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from trainables.store import Store, StoreError
+from trainables.store import Store, StoreError, node_text, parse_node
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "ab" + "0" * 30
@@ -229,3 +230,63 @@ def test_put_if_absent_never_shows_half_a_file(store: Store) -> None:
     assert not store.put_if_absent(path, b"{}")
     assert json.loads(store.fs.cat_file(path)) == {"one": 1}
     assert len(store.fs.find(f"{store.root}/sweeps")) == 1
+
+
+def test_every_flipped_bit_of_a_document_is_seen(tmp_path: Path) -> None:
+    """A figure in it would else become another one, and no traceback either."""
+    store = Store(str(tmp_path))
+    document = {"classes": ["nv", "mel"], "model": {"flops": 1234567}, "plan": {}, "ü": "é"}
+    store.commit(KEY, FILES, document | {"environment": {"torch": "2.14.1"}})
+    path = Path(store.folder(KEY)) / "node.json"
+    content = path.read_bytes()
+    assert store.node(KEY) is not None
+    for place in range(len(content)):
+        for bit in range(8):
+            changed = bytearray(content)
+            changed[place] ^= 1 << bit
+            assert parse_node(KEY, bytes(changed)) is None, bytes(changed[place - 9 : place + 9])
+    for length in range(len(content)):
+        assert parse_node(KEY, content[:length]) is None
+
+
+@pytest.mark.parametrize(
+    "path", ["../../outside", "/outside", "a" * 12 + "/../outside", "a" * 12 + "/..", 7, None]
+)
+def test_a_document_that_names_a_file_elsewhere_is_none(tmp_path: Path, path: object) -> None:
+    """Whoever can write into a shared store must not have others read or remove their files."""
+    store, outside = Store(str(tmp_path / "store")), tmp_path / "outside"
+    outside.write_bytes(b"mine")
+    digest = hashlib.sha256(b"mine").hexdigest()
+    entry = {"path": path, "sha256": digest, "num_bytes": 4}
+    place = Path(store.folder(KEY))
+    place.mkdir(parents=True)
+    if isinstance(path, str) and path.startswith("../"):
+        entry["path"] = os.path.relpath(outside, place)
+        assert (place / entry["path"]).read_bytes() == b"mine"
+    if path == "/outside":
+        entry["path"] = f"/{outside}"
+    (place / "node.json").write_bytes(node_text({"key": KEY, "files": {"w": entry}}))
+    assert store.node(KEY) is None
+    assert not store.has(KEY)
+    assert store.drop(KEY, ["w"]) == 0
+    with pytest.raises(StoreError):
+        store.read(KEY, "w")
+    assert outside.read_bytes() == b"mine"
+
+
+def test_a_node_in_the_place_of_another_is_none(tmp_path: Path) -> None:
+    store, other = Store(str(tmp_path)), "cd" + "0" * 30
+    store.commit(KEY, FILES, {})
+    os.makedirs(os.path.dirname(store.folder(other)))
+    os.rename(store.folder(KEY), store.folder(other))
+    assert store.node(other) is None
+
+
+def test_a_document_of_an_older_version_has_no_checksum(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    store.commit(KEY, FILES, {"model": {"flops": 1}})
+    path = Path(store.folder(KEY)) / "node.json"
+    document = json.loads(path.read_text())
+    del document["sha256"]
+    path.write_text(json.dumps(document))
+    assert store.node(KEY) == document

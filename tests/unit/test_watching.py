@@ -100,24 +100,41 @@ def test_a_clock_that_is_set_during_a_trial_says_nothing_of_its_length(jump):
 
 
 @pytest.mark.parametrize("jump", [5 * 3600.0, -5 * 3600.0])
-def test_a_clock_that_is_set_leaves_the_line_as_it_is(jump, monkeypatch):
-    """One that is looked at after a jump: no negative times, and the rest is what it was or what
-    a trial that runs has behind it less.
+@pytest.mark.parametrize("hours", [None, 0.002])
+def test_a_clock_that_is_set_leaves_the_line_as_it_is(jump, hours, monkeypatch):
+    """Looked at after a jump, be it before or after the last event: times go on, and so does what
+    is left, of the work as of the hours.
     """
+    clock, looked = [1e9], [100.0]
+    monkeypatch.setattr("orchestrator.watching.view.time.time", lambda: clock[0])
+    monkeypatch.setattr("orchestrator.watching.view.time.monotonic", lambda: looked[0])
     spec = fake_spec()
     nodes = grid_nodes(spec)
     view = SweepView(spec, MANIFEST, "runs/here")
     monkeypatch.setattr(view, "_front", lambda exact: None)  # these trials have no results
-    view.take([started(1e9), node_event("scheduled", nodes[0], 1e9), done(nodes[0], 1e9 + 1)])
-    view.take([node_event("scheduled", nodes[1], 1e9 + 1)])
-    monkeypatch.setattr("orchestrator.watching.view.time.time", lambda: 1e9 + 2)
+
+    def take(elapsed, event):
+        clock[0] += elapsed - looked[0] + 100
+        looked[0] = 100 + elapsed
+        view.take([event | {"time": clock[0], "elapsed": elapsed}])
+
+    take(0.0, started(**({} if hours is None else {"hours": hours})))
+    take(0.1, node_event("scheduled", nodes[0], 0.0))
+    take(1.0, done(nodes[0], 0.0))
+    take(1.0, node_event("scheduled", nodes[1], 0.0))
     before = view.standing()
-    monkeypatch.setattr("orchestrator.watching.view.time.time", lambda: 1e9 + 2 + jump)
+    clock[0] += jump
     after = view.standing()
     assert (after.state, after.num_done, after.num_running) == ("running", 1, 1)
-    assert after.seconds >= 0
-    assert view.counts()[2] >= 0
-    assert after.seconds_left == pytest.approx(before.seconds_left, abs=2.0)
+    assert after.seconds == before.seconds == pytest.approx(1.0)
+    assert after.seconds_left == before.seconds_left
+    take(2.0, done(nodes[1], 0.0))
+    take(2.0, node_event("scheduled", nodes[2], 0.0))
+    later = view.standing()
+    assert later.seconds == view.counts()[2] == pytest.approx(2.0)
+    assert later.seconds_left < before.seconds_left
+    if hours is not None:
+        assert later.seconds_left == pytest.approx(3600 * hours - 2.0)
 
 
 def test_workers_share_the_work_but_a_chain_waits_for_itself():

@@ -40,16 +40,26 @@ def _package_versions(names: tuple[str, ...]) -> dict[str, str]:
 
 @functools.cache
 def processor() -> str:
-    """The processor's name, with the instructions that PyTorch's kernels use on it."""
-    import torch
-
+    """The processor's name and model, with the instructions that PyTorch's kernels use on it: some
+    machines in clouds say no more than who made it.
+    """
     try:
         lines = CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    name = names[0] if names else platform.processor() or platform.machine()
-    return f"{name} ({torch.backends.cpu.get_cpu_capability()})"
+    told: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        told.setdefault(name.strip(), value.strip())
+    name = told.get("model name") or platform.processor() or platform.machine()
+    number = [told[part] for part in ("cpu family", "model") if part in told]
+    return f"{name} ({', '.join(['/'.join(number)] * bool(number) + [_capability()])})"
+
+
+def _capability() -> str:
+    import torch
+
+    return torch.backends.cpu.get_cpu_capability()
 
 
 def environment(device: torch.device) -> dict[str, str]:

@@ -3,9 +3,7 @@
 import json
 import multiprocessing
 import os
-import random
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 
 import pytest
 from servers import S3_SETTINGS, gcs_server, s3_server
@@ -73,24 +71,22 @@ NUM_NAMES = 15
 
 
 def create(arguments):
-    uri, name, folder = arguments
+    uri, name, together = arguments
     storage = Storage(uri)
     storage.exists(f"{storage.root}/race")
-    (Path(folder) / name).touch()
-    while len(list(Path(folder).iterdir())) < 3:  # all begin together
-        pass
-    wins = {}
-    for n in random.Random(name).sample(range(NUM_NAMES), NUM_NAMES):  # each in another order
-        wins[n] = storage.put_if_absent(f"{storage.root}/race/{n}", name.encode())
+    wins = []
+    for number in range(NUM_NAMES):
+        together.wait(60)  # all ask for the same name at the same moment
+        wins.append(storage.put_if_absent(f"{storage.root}/race/{number}", name.encode()))
     return wins
 
 
 @pytest.mark.slow
-def test_of_several_writers_of_a_name_one_wins(uri, tmp_path):
-    (tmp_path / "ready").mkdir()
-    with ProcessPoolExecutor(3, multiprocessing.get_context("spawn")) as pool:
-        wins = list(pool.map(create, [(uri, name, str(tmp_path / "ready")) for name in "abc"]))
-    assert sum(any(own.values()) for own in wins) > 1  # they did meet
+def test_of_several_writers_of_a_name_one_wins(uri):
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager, ProcessPoolExecutor(3, context) as pool:
+        together = manager.Barrier(3)
+        wins = list(pool.map(create, [(uri, name, together) for name in "abc"]))
     storage = Storage(uri)
     for number in range(NUM_NAMES):
         (winner,) = [name for name, own in zip("abc", wins, strict=True) if own[number]]

@@ -18,6 +18,7 @@ from orchestrator.cluster.rules import (
     credentials,
     node_config,
     pins,
+    placeholders,
     ports,
     ray_schema,
     rayjob_schema,
@@ -38,7 +39,9 @@ class Rule(Protocol):
         ...
 
 
-OUR_RULES: tuple[Rule, ...] = (node_config, ports, pins, token, credentials, storage, scaling)
+OUR_RULES: tuple[Rule, ...] = (
+    node_config, ports, pins, token, credentials, storage, scaling, placeholders,
+)  # fmt: skip
 
 
 def check_file(path: Path, own_prices: Path | None = None) -> dict[str, Any]:

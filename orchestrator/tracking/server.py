@@ -22,6 +22,11 @@ from orchestrator.tracking.server_checks import (
 from orchestrator.tracking.server_process import Server, until_interrupted
 from trainables.errors import UserError
 
+WORKER_SECONDS = 60
+"""How long a worker of the server may be silent before it is replaced. Its default of 5 is less
+than a busy machine takes to import MLflow: workers would be replaced for ever.
+"""
+
 
 @dataclass(frozen=True)
 class ServerOptions:
@@ -71,6 +76,7 @@ def plan_server(options: ServerOptions) -> Plan:
         sys.executable, "-m", "mlflow", "server", "--host", options.host,
         "--port", str(options.port), "--workers", str(options.workers),
         "--artifacts-destination", artifacts,
+        "--uvicorn-opts", f"--timeout-worker-healthcheck {WORKER_SECONDS}",
     ]  # fmt: skip
     environment = os.environ | {
         "MLFLOW_BACKEND_STORE_URI": backend,  # not an argument: it may hold a password

@@ -183,9 +183,13 @@ def _wait_for_workers(
 
 
 def _tracked(head: Host) -> dict[str, int]:
-    """Runs in the database of the head's MLflow server, by their end."""
+    """Runs in the database of the head's MLflow server, by what they are of and their end."""
+    ask = (
+        "SELECT tags.value || ' ' || runs.status, COUNT(*) FROM runs JOIN tags USING (run_uuid) "
+        "WHERE tags.key = 'level' AND runs.lifecycle_stage = 'active' GROUP BY 1"
+    )
     with contextlib.closing(sqlite3.connect(head.home / "mlflow" / "mlflow.db")) as database:
-        return dict(database.execute("SELECT status, COUNT(*) FROM runs GROUP BY status"))
+        return dict(database.execute(ask))
 
 
 def _events(folder: Path, kind: str) -> list[dict[str, Any]]:

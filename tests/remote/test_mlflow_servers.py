@@ -64,6 +64,22 @@ def test_it_listens_here_alone_and_ends_with_all_it_started(tmp_path, number):
         assert alive(below) == []
 
 
+def test_a_worker_of_a_busy_machine_is_left_in_peace(tmp_path):
+    """Silent for ten seconds, it is not replaced by another that would be as slow."""
+    with mlflow_server(tmp_path, free_port()) as process:
+        before = psutil.Process(process.pid).children(recursive=True)
+        workers = [child for child in before if "spawn_main" in " ".join(child.cmdline())]
+        assert len(workers) == 2
+        for worker in workers:
+            worker.suspend()
+        time.sleep(10)
+        for worker in workers:
+            worker.resume()
+        time.sleep(3)
+        assert alive(workers) == workers
+    assert "died" not in (tmp_path / "server" / "server.log").read_text()
+
+
 def test_who_has_no_password_sees_nothing(tmp_path, monkeypatch):
     """On all addresses: a user of its own, none of whose runs anybody else may see."""
     port = free_port()

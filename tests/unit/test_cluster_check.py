@@ -17,6 +17,7 @@ AWS, OWN, GCP, KUBE = (
     "cluster.yaml", "clusters/on-prem.yaml", "clusters/gcp.yaml", "clusters/kuberay.yaml",
 )  # fmt: skip
 LAUNCHED = (AWS, OWN, GCP)
+HEAD_POD = "spec.rayClusterSpec.headGroupSpec.template.spec"
 
 
 @pytest.fixture(autouse=True)
@@ -361,6 +362,21 @@ def test_versions_are_those_of_the_constraints():
     """The files name versions; the check holds them to the installation, this to the pins."""
     pinned = (ROOT / "constraints.txt").read_text().splitlines()
     assert f"ray=={metadata.version('ray')}" in pinned
+
+
+@pytest.mark.parametrize(
+    ("name", "left"),
+    [
+        (AWS, []),  # but for the bucket, of which the rule of storage speaks
+        (OWN, [("auth.ssh_user", "you")]),
+        (GCP, [("provider.project_id", "YOUR-PROJECT")]),
+        (KUBE, [(f"{HEAD_POD}.containers[0].image", "REGISTRY")]),
+    ],
+)
+def test_what_is_left_to_fill_in_is_said_once(tmp_path, name, left):
+    found = check_file(ROOT / name)["findings"]
+    said = [(f["key"], f["message"], f["severity"]) for f in found if f["rule"] == "placeholder"]
+    assert said == [(key, f"{text}: put your own here", "note") for key, text in left]
 
 
 def test_somebody_listens_for_the_notice_of_a_spot_machine(tmp_path):

@@ -22,6 +22,8 @@ from datetime import UTC, datetime
 
 import psutil
 
+from trainables.errors import first_line
+
 NODE = "raylet"
 """The process that runs on every node of Ray."""
 LOOK_SECONDS = 5.0
@@ -122,8 +124,11 @@ def watch(cloud: str, pause: float = LOOK_SECONDS, node: psutil.Process | None =
         seconds = NOTICES[cloud]()
         if seconds is not None:
             print(f"spot notice: {seconds:.0f} s", flush=True)
-            drain(node, seconds)
-            return True
+            try:
+                drain(node, seconds)
+                return True
+            except Exception as error:  # a head that does not answer just now: asked again
+                print(f"not drained: {first_line(str(error))}", flush=True)
         time.sleep(pause)
     return False
 

@@ -6,6 +6,7 @@ import json
 import threading
 from datetime import UTC, datetime, timedelta
 
+import psutil
 import pytest
 import ray
 from fake_sweep import FakeSweep, fake_spec
@@ -125,3 +126,17 @@ def test_notices_are_no_failures_however_many(tmp_path, kind, num_attempts):
     states = {"done": kind == PREEMPTED, "failed": kind != PREEMPTED}
     for state, expected in states.items():
         assert len(sweep.events(state)) == expected
+
+
+def test_a_head_that_does_not_answer_is_asked_again(metadata, monkeypatch, capsys):
+    metadata.aws = json.dumps({"action": "terminate", "time": "2026-01-01T00:00:00Z"})
+    answers = [RuntimeError("deadline exceeded\n  and more"), psutil.NoSuchProcess(1), None]
+
+    def drain(node, seconds):
+        if (answer := answers.pop(0)) is not None:
+            raise answer
+
+    monkeypatch.setattr(spot_notice, "drain", drain)
+    assert spot_notice.watch("aws", pause=0.01, node=psutil.Process())
+    assert answers == []
+    assert "not drained: deadline exceeded\n" in capsys.readouterr().out

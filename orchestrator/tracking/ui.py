@@ -26,7 +26,7 @@ from orchestrator.tracking.server import ServerOptions, plan_server
 from orchestrator.tracking.server_checks import check_port
 from orchestrator.tracking.server_process import Server, until_interrupted
 from orchestrator.tracking.up_to_date import bring_up_to_date
-from orchestrator.tracking.view import CHART, TABLE, TAG, page_of
+from orchestrator.tracking.view import CHART, LEVEL, TABLE, TAG, page_of, run_page
 from trainables.errors import UserError
 
 HERE = "127.0.0.1"
@@ -110,21 +110,25 @@ def _up_to_date(folder: Path, uri: str, say: Say) -> None:
 
 
 def _pages(uri: str, address: str, name: str) -> list[tuple[str, str]]:
-    """What is said: the front as a chart, the table of configurations; without the shared views
-    (the sweep is not over yet) the experiment's runs.
+    """What is said: the front as a chart, the table of configurations, the sweep's own run with
+    description and report; without the shared views (the sweep is not over yet) the experiment's
+    runs.
     """
     with quiet(), _OneLine(uri):
         from mlflow import MlflowClient
 
-        experiment = MlflowClient(tracking_uri=uri).get_experiment_by_name(name)
-    if experiment is None:
-        return [("MLflow:", address)]
-    number = str(experiment.experiment_id)
+        client = MlflowClient(tracking_uri=uri)
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
+            return [("MLflow:", address)]
+        number = str(experiment.experiment_id)
+        sweeps = client.search_runs([number], f"tags.{LEVEL} = 'sweep'", max_results=1)
     if f"{TAG}{CHART}" not in experiment.tags:
         return [("runs:", f"{address}/#/experiments/{number}/runs")]
     return [
         ("front:", page_of(address, number, CHART)),
         ("table:", page_of(address, number, TABLE)),
+        *(("sweep:", run_page(address, number, run.info.run_id)) for run in sweeps),
     ]
 
 

@@ -18,6 +18,8 @@ from orchestrator.fronts.objectives import directions
 TAG = "mlflow.sharedViewState."
 KIND = "mlflow.experimentKind"
 """Without it MLflow's pages are those for language models."""
+TRAINING = "workflowType=machine_learning"
+"""In an address: not MLflow's pages for chats."""
 TABLE, CHART = "fatefront-table", "fatefront-front"
 """Share keys: the table of configurations, and the front as a chart."""
 
@@ -50,9 +52,14 @@ def shared_views(objectives: Sequence[str]) -> dict[str, str]:
 
 def page_of(address: str, experiment: str, key: str) -> str:
     """Where a view opens."""
-    query = f"workflowType=machine_learning&viewStateShareKey={key}"  # not the pages for chats
+    query = f"{TRAINING}&viewStateShareKey={key}"
     query += "&compareRunsMode=CHART" if key == CHART else ""
     return f"{address}/#/experiments/{quote(experiment)}/runs?{query}"
+
+
+def run_page(address: str, experiment: str, run: str) -> str:
+    """Where a run opens."""
+    return f"{address}/#/experiments/{quote(experiment)}/runs/{quote(run)}?{TRAINING}"
 
 
 def _table(objectives: Sequence[str]) -> dict[str, Any]:
@@ -66,7 +73,7 @@ def _table(objectives: Sequence[str]) -> dict[str, Any]:
         "orderByAsc": directions(objectives[:1]) == ["minimize"],
         "selectedColumns": columns,
         "columnOrder": [RUN_NAME, *columns],
-        "columnWidths": {RUN_NAME: 320},
+        "columnWidths": {RUN_NAME: 320} | {_column(n): 20 + 8 * len(n) for n in told[::3]},
     }
 
 
@@ -81,7 +88,10 @@ def _chart(right: str, upward: str) -> dict[str, Any]:
     return {
         "runsHiddenMode": "SHOW_ALL",
         "compareRunSections": [
-            {"uuid": section, "name": "Front", "display": True, "isReordered": False}
+            {
+                "uuid": section, "name": "Front", "display": True, "isReordered": False,
+                "columns": 1, "cardHeight": 560,  # the only chart has the whole page
+            }
         ],
         "compareRunCharts": [
             {

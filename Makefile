@@ -17,6 +17,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 demo: install
 	$(BIN)/fatefront run quickstart --out runs/quickstart
+	@command -v fatefront >/dev/null || echo "shell:   source $(BIN)/activate, so that it knows fatefront"
 
 # files in their order: xdist would begin those of few tests last, and these are the sweeps
 # (where there is a Chromium, two pictures of the report are drawn and kept; where not, the summary says so)

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Group
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from orchestrator.console import stderr
 from orchestrator.datasets.listed import shared_lines
+from orchestrator.progress_bar import make_bar
 from orchestrator.spaces import load_space
 from trainables.data.base import DataConfig, Dataset
 from trainables.data.parse import parse_data
@@ -25,22 +24,11 @@ def load_with_bar(config: DataConfig, quiet: bool = False) -> Dataset:
 
     if quiet:
         return load_dataset(config)
-    with _bar() as bar:
+    with make_bar() as bar:
         task = bar.add_task(f"images of {config.name}", total=None)
         return load_dataset(
             config, progress=lambda done, total: bar.update(task, completed=done, total=total)
         )
-
-
-def _bar() -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    # where nobody watches, a bar would leave an empty line before an error
-    return Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal)
 
 
 def data_config(text: str, overrides: Sequence[str] = ()) -> DataConfig:
@@ -129,7 +117,7 @@ def synthesize_data(to: Path, overrides: Sequence[str], quiet: bool = False) -> 
         to.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{to}: {error.strerror}") from None
-    with _bar() as bar:
+    with make_bar() as bar:
         task = bar.add_task("rendering", total=None, visible=not quiet)
         table = write(
             config, to, progress=lambda done, total: bar.update(task, completed=done, total=total)

@@ -31,6 +31,7 @@ def fatefront_version() -> str:
 
 NEEDED = ("backbone", "data", "mode", "store", "sweep", "sweep_id")
 """What a manifest has had from the first version on."""
+_SWEEPS = "*/manifest.json"
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -42,9 +43,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         document = json.loads(read_plain(folder / "manifest.json", MAX_TEXT_BYTES))
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(
-            f"no sweep in {folder}: it has no manifest.json{nearest_sweep(folder)}"
-        ) from None
+        why = "it has no manifest.json" if folder.exists() else "no such folder"
+        raise UserError(f"no sweep in {folder}: {why}{nearest_sweep(folder)}") from None
     except (ValueError, RecursionError):
         raise UserError(f"{folder}/manifest.json is not JSON; it was edited or damaged") from None
     except OSError as error:
@@ -57,10 +57,19 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def nearest_sweep(folder: Path) -> str:
-    """The end of an error's line: the sweep in the same place whose name is nearest, if any is."""
-    beside = [path.parent.name for path in folder.parent.glob("*/manifest.json")]
-    near = difflib.get_close_matches(folder.name, beside, n=1)
-    return f", did you mean {str(folder.parent / near[0])!r}?" if near else ""
+    """The end of an error's line: the sweep that may have been meant, if any is near.
+
+    It is looked for beside the folder, in it (where it holds one alone) and in ``runs``.
+    """
+    inside = [path.parent for path in folder.glob(_SWEEPS)]
+    beside = [p.parent for place in (folder.parent, Path("runs")) for p in place.glob(_SWEEPS)]
+    near = difflib.get_close_matches(str(folder), [str(path) for path in beside], n=1)
+    by_name = difflib.get_close_matches(folder.name, [path.name for path in beside], n=1)
+    if len(inside) == 1:
+        return f", did you mean {str(inside[0])!r}?"
+    if by_name and not near:
+        near = [str(path) for path in beside if path.name == by_name[0]]
+    return f", did you mean {near[0]!r}?" if near else ""
 
 
 def read_sweep(folder: Path) -> SweepSpec:

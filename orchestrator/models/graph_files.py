@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from orchestrator.progress_bar import counted
 from trainables.errors import UserError
 from trainables.portable import PortableModel, load_portable
 
@@ -180,4 +181,5 @@ def check_formats(names: Sequence[str]) -> None:
 
 def write_graphs(models: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[list[Any]]:
     """``write_graph`` for each exported model and format; a list a model."""
-    return [[write_graph(Path(m["path"]), FORMATS[name]) for name in names] for m in models]
+    shown = counted(models, len(models), "graphs of models")
+    return [[write_graph(Path(m["path"]), FORMATS[name]) for name in names] for m in shown]

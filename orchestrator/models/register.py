@@ -19,6 +19,7 @@ from orchestrator.fronts.front import Front, sweep_front
 from orchestrator.ledger.manifest import read_manifest, read_sweep
 from orchestrator.ledger.records import load_records
 from orchestrator.models.aliases import ALIASES, aliased
+from orchestrator.progress_bar import counted
 from orchestrator.tracking.client import (
     TrackingError,
     as_default,
@@ -84,7 +85,7 @@ class _Registry:
         """What is missing; then aliases and the tag ``front`` of every version."""
         self._make_name(card.read_text(encoding="utf-8"))
         known = {v.tags.get(KEY): v for v in self._versions()}
-        for model in models:
+        for model in counted(models, len(models), "models into the registry"):
             key, digest = str(model["key"]), load_portable(model["path"]).card.weights_sha256
             if key not in known or known[key].tags.get(WEIGHTS) != digest:
                 self._log(key, Path(model["path"]), card, digest)

@@ -22,7 +22,7 @@ from orchestrator.fronts.page import (
 )
 from orchestrator.fronts.sure import sure_table
 from orchestrator.fronts.table import members_table
-from orchestrator.ledger.manifest import fatefront_version
+from orchestrator.ledger.manifest import fatefront_version, read_manifest
 from orchestrator.ledger.sealed import adaptive_keys
 from orchestrator.pages.document import bullets, html_document, paragraph
 from orchestrator.pages.document import facts as facts_list
@@ -74,6 +74,7 @@ def write_report(
             or images asked for while a driver is at work or without the data.
     """
     options = options or ReportOptions()
+    read_manifest(folder)  # a folder that is none is said before anything of the file's place
     target = to or folder / "report.html"
     if target.is_dir() or not target.absolute().parent.is_dir():
         raise UserError(f"--to {target}: not a file in a folder that exists")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from fake_sweep import NAN_LOSS, FakeSweep, equal_groups, fake_spec, measured, wide_spec
 
+from orchestrator.ledger.manifest import read_manifest
 from orchestrator.ledger.records import (
     MAX_LINE,
     Ledger,
@@ -259,3 +260,22 @@ def test_compact_keeps_what_fate_needs():
     assert {k: small[k] for k in small if k != rough} == {k: whole[k] for k in whole if k != rough}
     for group, changes in whole[rough].items():
         assert small[rough][group] == pytest.approx(changes, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("runs/mien", "no such folder, did you mean 'runs/mine'?"),
+        ("run/mine", "no such folder, did you mean 'runs/mine'?"),
+        ("mine", "no such folder, did you mean 'runs/mine'?"),
+        ("runs", "it has no manifest.json, did you mean 'runs/mine'?"),
+        ("elsewhere", "no such folder"),
+    ],
+)
+def test_the_sweep_that_may_have_been_meant_is_named(tmp_path, monkeypatch, asked, said):
+    monkeypatch.chdir(tmp_path)
+    Path("runs/mine").mkdir(parents=True)
+    Path("runs/mine/manifest.json").write_text("{}")
+    with pytest.raises(UserError) as error:
+        read_manifest(Path(asked))
+    assert str(error.value) == f"no sweep in {asked}: {said}"

@@ -6,9 +6,11 @@ The only source of truth about what ran. Everything else (study, MLflow, front) 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
+import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
 from io import FileIO
@@ -66,13 +68,26 @@ class Ledger:
             except OSError:
                 time.sleep(0.1)
         else:
+            holder = _holder(self.folder / ".lock")
             self.close()
-            raise UserError(f"another `fatefront run` is at work in {self.folder}") from None
+            raise UserError(
+                f"another `fatefront run`{holder} is at work in {self.folder}: wait for it, or "
+                "stop it"
+            ) from None
+        self._sign()
         self.events = list(read_events(self.folder))
         whole = sum(len(line) for line in _whole_lines(self.path))
         self._file = self.path.open("ab", buffering=0)  # what failed must not be written later
         self._file.truncate(whole)
         return self
+
+    def _sign(self) -> None:
+        """Say in the lock whose it is; a courtesy to those who are refused, so no error."""
+        assert self._lock is not None
+        with contextlib.suppress(OSError):
+            self._lock.truncate(0)
+            self._lock.write(json.dumps({"host": platform.node(), "pid": os.getpid()}).encode())
+            self._lock.flush()
 
     def append(self, event: str, **fields: Any) -> dict[str, Any]:
         """Write one event and make it last; returns it with its number and time."""
@@ -129,6 +144,15 @@ class Ledger:
             if file is not None:
                 file.close()
         self._file = self._lock = None
+
+
+def _holder(lock: Path) -> str:
+    """`` (host, pid)`` of who holds a folder's lock, as far as it is known."""
+    try:
+        found = json.loads(lock.read_bytes())
+        return f" (host {str(found['host'])[:64]}, pid {int(found['pid'])})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def is_running(folder: Path) -> bool:

@@ -1,13 +1,17 @@
 """The lock file: every package with one version and its hashes, no index named, as constrained."""
 
 import re
+import tomllib
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
 PIN = re.compile(r"([A-Za-z0-9._-]+)==([^\s;]+)( ; [^\\]+)? \\$")
 
 
-def test_every_package_is_pinned_with_hashes() -> None:
+def locked() -> dict[str, str]:
+    """Name -> version of every package in the lock file."""
     text = (ROOT / "requirements.lock").read_text()
     pins = {}
     for block in re.split(r"\n(?=[A-Za-z0-9])", text.partition("\n")[2].strip()):
@@ -18,10 +22,38 @@ def test_every_package_is_pinned_with_hashes() -> None:
         for line in hashes:
             assert re.fullmatch(r"    --hash=sha256:[0-9a-f]{64}( \\)?", line), line
         pins[match[1].lower().replace("_", "-")] = match[2]
-    assert {"torch", "ray", "mlflow", "optuna", "pyyaml", "pillow", "safetensors"} <= set(pins)
     assert "://" not in text
+    return pins
+
+
+def asked(extra: str = "dev") -> dict[str, Requirement]:
+    """Name -> what the project asks for, with the tools of development and what those name."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    found = {}
+    for line in project["dependencies"] + project["optional-dependencies"][extra]:
+        requirement = Requirement(line)
+        if requirement.name == project["name"]:
+            for name in requirement.extras:
+                found |= asked(name)
+        else:
+            found[requirement.name.lower().replace("_", "-")] = requirement
+    return found
+
+
+def test_every_package_is_pinned_with_hashes() -> None:
+    pins = locked()
+    assert {"torch", "ray", "mlflow", "optuna", "pyyaml", "pillow", "safetensors"} <= set(pins)
     for line in (ROOT / "constraints.txt").read_text().splitlines():
         name, equals, version = line.partition("==")
         if equals and not line.startswith("#"):
             name = name.lower().replace("_", "-")
             assert pins.get(name, version) == version, line
+
+
+def test_the_lock_has_all_that_the_project_asks_for() -> None:
+    """`make lock` was run since a dependency was added."""
+    pins = locked()
+    assert len(asked()) > 40
+    for name, requirement in asked().items():
+        assert name in pins, f"{name} is not in requirements.lock: run `make lock`"
+        assert requirement.specifier.contains(pins[name], prereleases=True), requirement

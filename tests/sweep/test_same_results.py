@@ -5,6 +5,7 @@ a shared store; nothing finished is run again, nothing is lost, nothing is left 
 import contextlib
 import json
 import os
+import platform
 import signal
 import time
 from dataclasses import dataclass
@@ -184,7 +185,7 @@ def test_two_drivers_in_one_folder_are_refused(here, space, reference):
     finally:
         ledger.close()
     assert code == 2
-    assert "another `fatefront run` is at work in" in document["error"]
+    assert f"(host {platform.node()}, pid {os.getpid()}) is at work in" in document["error"]
     assert len(document["error"].splitlines()) == 1
     assert not is_running(reference.folder)
 

@@ -1,6 +1,8 @@
 """The ledger and its projection: whole lines, one driver, the first result holds, FATE, sizes."""
 
 import json
+import os
+import platform
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -110,7 +112,10 @@ def test_one_driver_at_a_time(ledger):
         [sys.executable, "-c", OPEN, str(ledger.folder)], cwd=REPOSITORY, capture_output=True,
         text=True, timeout=200, check=True,
     )  # fmt: skip
-    assert said.stdout.strip() == f"another `fatefront run` is at work in {ledger.folder}"
+    holder = f"(host {platform.node()}, pid {os.getpid()})"
+    assert said.stdout.strip() == (
+        f"another `fatefront run` {holder} is at work in {ledger.folder}: wait for it, or stop it"
+    )
     assert ledger.path.read_bytes() == before
     ledger.close()
     Ledger(ledger.folder).open().close()

@@ -136,7 +136,8 @@ def test_files_of_a_sweep(sweep):
     assert {record["trial"]["role"] for record in records} == {"baseline", "treatment", "control"}
     for record in records:
         check("record", record)
-        check("node", Store(str(sweep / "store")).node(record["key"]))
+        node = Path(Store(str(sweep / "store")).folder(record["key"])) / "node.json"
+        check("node", json.loads(node.read_text()))
     kinds = [event["event"] for event in lines_of(sweep / "events.jsonl")]
     assert {"proposal", "scheduled", "done"} <= set(kinds)
     for line in (sweep / "events.jsonl").read_text().splitlines():
@@ -183,7 +184,7 @@ def test_the_other_events(tmp_path):
     events = lines_of(tmp_path / "events.jsonl")
     for event in events:
         check("event", event)
-    expected = set(SCHEMAS["event"]["$defs"]) - {"done"}
+    expected = set(SCHEMAS["event"]["$defs"]) - {"done", "elapsed"}
     assert {event["event"] for event in events} == expected
 
 

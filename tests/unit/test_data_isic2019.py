@@ -145,7 +145,8 @@ def test_missing_and_damaged_images_in_one_error(tmp_path: Path) -> None:
     write_set(tmp_path)
     (tmp_path / FOLDER / "ISIC_0000004.jpg").unlink()
     (tmp_path / FOLDER / "ISIC_0000006.jpg").write_bytes(b"junk")
-    with pytest.raises(UserError, match=r"2 of 48.*ISIC_0000004\.jpg: missing.*ISIC_0000006"):
+    told = r"2 of 48.*ISIC_0000004\.jpg: missing.*ISIC_0000006.*; .*data\.missing_images=skip$"
+    with pytest.raises(UserError, match=told):
         load_dataset(config(tmp_path), cache_dir=tmp_path / "cache")
     skipped = table(tmp_path, missing_images="skip")
     assert len(skipped.rows) == 47

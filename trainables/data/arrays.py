@@ -20,6 +20,7 @@ from trainables.data.base import DataConfig, Progress, Table
 from trainables.data.cache_folder import cache_failure, require_space
 from trainables.data.content_index import (
     MAX_IMAGE_BYTES,
+    MISSING,
     file_digests,
     forget_digests,
     read_failure,
@@ -78,7 +79,7 @@ def build_array(
                             pass
                     else:
                         write_array(path, shape, _until_a_problem(blocks, names, problems))
-                _refuse(names, problems)
+                _refuse(names, problems, config)
             finally:
                 if CHANGED in problems.values():
                     forget_digests(names, cache_dir)
@@ -166,10 +167,15 @@ def _until_a_problem(
         yield block
 
 
-def _refuse(names: Sequence[str], problems: dict[int, str]) -> None:
+def _refuse(
+    names: Sequence[str], problems: dict[int, str], config: DataConfig | None = None
+) -> None:
+    """Name the unusable images; with ``config`` also the option that leaves missing ones out."""
     if not problems:
         return
     shown = [f"{names[row]}: {problems[row]}" for row in sorted(problems)[:NUM_NAMED]]
     if len(problems) > NUM_NAMED:
         shown.append(f"and {len(problems) - NUM_NAMED} more")
+    if MISSING in problems.values() and hasattr(config, "missing_images"):
+        shown.append("to leave missing ones out: data.missing_images=skip")
     raise UserError(f"{len(problems)} of {len(names)} images cannot be used: {'; '.join(shown)}")

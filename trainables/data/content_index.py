@@ -18,6 +18,9 @@ SETTLED_NS = 2_000_000_000
 """A file changed less than this before it was read is not remembered: it could change once more
 within the resolution of its time stamp and look the same (git knows this as a racy timestamp)."""
 
+MISSING = "missing"
+"""Why a file that is not there cannot be read."""
+
 Stamp = tuple[int, int, int]
 
 
@@ -68,7 +71,7 @@ def forget_digests(paths: Sequence[str], cache_dir: Path) -> None:
 def read_failure(error: OSError | ValueError) -> str:
     """Say in words why a file cannot be read."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return "missing"
+        return MISSING
     return f"cannot be read ({getattr(error, 'strerror', None) or error})"
 
 

@@ -55,16 +55,36 @@ def publish(folder: Path, to: Path, options: ExportOptions) -> dict[str, Any]:
 
 
 def render_published(document: dict[str, Any]) -> str:
-    """The result for people."""
+    """The result for people: kinds of graphs and the registry in a line each, and each graph that
+    could not be made.
+    """
     lines = [render_export(document)]
-    for model in document["models"]:
-        for graph in model["graphs"]:
-            if graph["path"] is None:
-                told = f"no {graph['format']} of {model['name']}: {graph['reason']}"
-            else:
-                told = f"{graph['path']}  (largest difference {graph['max_difference']:.2g})"
-            lines.append(escape(told))
-    for model in document["registered"]:
-        names = "".join(f" @{alias}" for alias in model["aliases"])
-        lines.append(escape(f"registered: {model['name']} version {model['version']}{names}"))
-    return "\n".join(lines)
+    graphs = [(m["name"], graph) for m in document["models"] for graph in m["graphs"]]
+    for kind in dict.fromkeys(graph["format"] for _, graph in graphs):
+        made = [g for _, g in graphs if g["format"] == kind and g["path"] is not None]
+        if made:
+            largest = max(graph["max_difference"] for graph in made)
+            file = Path(made[0]["path"]).name
+            lines.append(
+                f"{file} of {_number(len(made), 'model')}, checked: largest difference of a logit "
+                f"{largest:.2g}"
+            )
+    lines += [
+        f"no {graph['format']} of {name}: {graph['reason']}"
+        for name, graph in graphs
+        if graph["path"] is None
+    ]
+    lines += _registered(document["registered"])
+    return "\n".join([lines[0], *map(escape, lines[1:])])
+
+
+def _registered(models: list[dict[str, Any]]) -> list[str]:
+    if not models:
+        return []
+    aliases = [f"@{alias} is {m['version']}" for m in models for alias in m["aliases"]]
+    told = f"registered in MLflow: {models[0]['name']}, {_number(len(models), 'version')}"
+    return [", ".join([told, *aliases])]
+
+
+def _number(num: int, thing: str) -> str:
+    return f"{num} {thing}{'' if num == 1 else 's'}"

@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 import zipfile
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from orchestrator.ledger.manifest import read_sweep
 from orchestrator.ledger.records import Ledger, load_records
 from orchestrator.models.aliases import aliased
 from orchestrator.models.graph_files import scaled
+from orchestrator.models.publish import render_published
 from orchestrator.tracking.process import default_uri
 from search_spaces.sweep_spec import Search
 from trainables.data.base import VALIDATION
@@ -284,3 +286,17 @@ def test_scikit_learn_s_own_checks(exported):
         check_valid_tag_types,
     ):
         check("PrunedClassifier", net)
+
+
+def test_people_read_a_line_a_kind_of_graph_and_one_of_the_registry(exported):
+    num = len(exported["models"])
+    lines = render_published(exported).splitlines()
+    assert sum(f"model.onnx of {num} model" in line for line in lines) == 1
+    assert sum(f"model.pt2 of {num} model" in line for line in lines) == 1
+    (told,) = [line for line in lines if line.startswith("registered in MLflow: tiny-front")]
+    version = next(m["version"] for m in exported["registered"] if "best-f1" in m["aliases"])
+    assert f"@best-f1 is {version}" in told
+    failed = deepcopy(exported)
+    failed["models"][0]["graphs"][0] |= {"path": None, "reason": "it reads [groups]"}
+    (line,) = [x for x in render_published(failed).splitlines() if x.startswith("no onnx of ")]
+    assert line.endswith(r"it reads \[groups]")  # escaped: the console takes brackets for styles

@@ -3,8 +3,9 @@
     python -m benchmarks.scoring --root PATH
 
 ResNet-18 at 128 px, the criterion's own number of images, bf16 on a GPU. A plain pass runs the net
-in inference over the images that SNNL reads, 256 at once. "All criteria" are scored together, as
-one statistics pass does; the one backward pass that some of them need is in the row before.
+in inference over the images that SNNL reads, as many at once as the scoring pass. "All criteria"
+are scored together, as one statistics pass does; the one backward pass that some of them need is
+in the row before.
 Medians of ``--repeats``; rows take turns.
 """
 
@@ -22,7 +23,7 @@ from search_spaces.ham10000 import ham10000
 from trainables.data.device import DeviceData
 from trainables.data.load import load_dataset
 from trainables.node import make_baseline
-from trainables.scoring import GPU_BATCH, score_criteria, scoring_rows
+from trainables.scoring import images_at_once, score_criteria, scoring_rows
 from trainables.training import Trainer
 from trainables.trial import initial_model, prepare_device
 from trainables.trial_spec import Prune
@@ -58,7 +59,8 @@ def main() -> None:
 
     order = scoring_rows(model, trial.prune, trainer, baseline)
 
-    plain_order = torch.cat(order).split(GPU_BATCH)
+    at_once = images_at_once(options.image_size, gradients=False)
+    plain_order = torch.cat(order).split(at_once)
 
     @torch.inference_mode()
     def plain() -> None:

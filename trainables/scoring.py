@@ -83,8 +83,14 @@ def scoring_rows(
     return [scoring.train_rows[batch] for batch in scoring.job(prune).order]
 
 
-GPU_BATCH = 256
-"""Images that go through the net at once on a GPU, where a criterion's batch is smaller."""
+PASS_PIXELS, GRADIENT_PIXELS = 1 << 24, 1 << 23
+"""Pixels that go through the net at once on a GPU where a criterion's batch is smaller: 1,024
+images of 128 px, 512 where gradients are taken, which keep every layer's maps."""
+
+
+def images_at_once(image_size: int, *, gradients: bool) -> int:
+    """How many images a scoring pass puts through the net together on a GPU."""
+    return max(1, (GRADIENT_PIXELS if gradients else PASS_PIXELS) // image_size**2)
 
 
 @dataclass
@@ -202,7 +208,7 @@ class _Scoring:
         replicas, apart = self.trainer.replicas, all(c.state() is not None for *_, c in places)
         own = slice(replicas.rank, None, replicas.size) if apart else slice(None)
         with Sites(modules) as sites:
-            for batches in self._passes(jobs[0].order[own]):
+            for batches in self._passes(jobs[0].order[own], with_gradients):
                 rows = self.train_rows[torch.cat(batches)]
                 known = data.on_cpu.at(rows)
                 told = data.labels.at(data.on_device(rows))
@@ -213,31 +219,26 @@ class _Scoring:
                     gradient = sites.run_with_gradients(logits_NK, told.label_N)
                 else:
                     sites.run(partial(self._outputs, image_NCHW, told.group_N))
-                start = 0
-                for batch in batches:
-                    part = slice(start, start + len(batch))
-                    start += len(batch)
-                    own_told, own_known = told.at(part), known.at(part)
-                    for layer, name, criterion in places:
-                        feature_NCHW = sites.output[name][part].float()
-                        self._note_one_pixel(layer, feature_NCHW, criterion)
-                        grad = gradient[name][part].float() if criterion.needs_gradients else None
-                        criterion.update(
-                            ScoringBatch(
-                                feature_NCHW, grad, own_told.label_N, own_told.group_N,
-                                further=own_told.further, known=own_known,
-                            )
-                        )  # fmt: skip
+                for layer, name, criterion in places:
+                    self._note_one_pixel(layer, sites.output[name], criterion)
+                    together = ScoringBatch(
+                        sites.output[name],
+                        gradient[name] if criterion.needs_gradients else None,
+                        told.label_N, told.group_N, further=told.further, known=known,
+                    )  # fmt: skip
+                    criterion.update_together(together, list(map(len, batches)))
         if apart and replicas.size > 1:
             self._put_together([criterion for *_, criterion in places])
 
-    def _passes(self, order: list[Tensor]) -> Iterator[list[Tensor]]:
+    def _passes(self, order: list[Tensor], gradients: bool) -> Iterator[list[Tensor]]:
         """Batches that go through the net together. Small ones leave a GPU idle; on a CPU a batch
         goes alone, because another size may round otherwise.
         """
+        data, most = self.trainer.data, 0
+        if data.device.type == "cuda":
+            most = images_at_once(data.dataset.image_size, gradients=gradients)
         together: list[Tensor] = []
         for batch in order:
-            most = GPU_BATCH if self.trainer.data.device.type == "cuda" else 0
             if together and sum(map(len, together)) + len(batch) > most:
                 yield together
                 together = []

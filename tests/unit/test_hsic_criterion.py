@@ -123,10 +123,13 @@ def test_batches_that_say_nothing_are_left_out_and_alone_they_are_an_error() -> 
 
 
 def test_sums_by_group_give_the_estimator_of_all_pairs() -> None:
-    """What GPUs compute against what CPUs do."""
+    """What batches together are given against what one alone is."""
     generator = torch.Generator().manual_seed(2)
-    kernel_CNN = torch.rand(4, 15, 15, generator=generator, dtype=torch.float64)
-    kernel_CNN = kernel_CNN + kernel_CNN.transpose(1, 2)
-    group_N = torch.randint(0, 3, (15,), generator=generator)
-    expected_C = _hsic_1(kernel_CNN, (group_N[:, None] == group_N).double())
-    torch.testing.assert_close(hsic_1_by_groups(kernel_CNN, group_N), expected_C)
+    kernel_BCNN = torch.rand(2, 4, 15, 15, generator=generator, dtype=torch.float64)
+    kernel_BCNN = kernel_BCNN + kernel_BCNN.transpose(2, 3)
+    group_BN = torch.randint(0, 3, (2, 15), generator=generator)
+    expected = [
+        _hsic_1(kernel_CNN, (group_N[:, None] == group_N).double())
+        for kernel_CNN, group_N in zip(kernel_BCNN, group_BN, strict=True)
+    ]
+    torch.testing.assert_close(hsic_1_by_groups(kernel_BCNN, group_BN), torch.stack(expected))

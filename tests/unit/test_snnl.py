@@ -8,7 +8,6 @@ from torch import Tensor
 
 from trainables.pruning.base import ScoringBatch, ScoringContext, ScoringError, lowest
 from trainables.pruning.snnl import PAPER, PAPER_EPS, SNNL, chance_level, snnl_fair
-from trainables.pruning.snnl_loss import anchors, loss_by_sums
 
 torch.set_num_threads(1)
 
@@ -250,18 +249,3 @@ def test_the_last_partial_batch_is_dropped_unless_it_is_the_only_one(sampling: s
         SNNL.Config(sampling=sampling), group_N, torch.Generator().manual_seed(0)
     )
     assert [sorted(b.tolist()) for b in small] == [[0, 1, 3, 4, 5, 6, 7, 8, 9, 10]]
-
-
-@pytest.mark.parametrize("with_labels", [False, True])
-@pytest.mark.parametrize("temperature", [0.05, 1.0])
-def test_sums_by_group_give_the_loss_of_all_pairs(with_labels: bool, temperature: float) -> None:
-    """What GPUs compute against what CPUs do; a channel of zeros, one of equal maps."""
-    generator = torch.Generator().manual_seed(3)
-    feature_NCHW = torch.randn(40, 5, 3, 3, generator=generator)
-    feature_NCHW[:, 1], feature_NCHW[:, 2] = 0, 1
-    group_N = torch.arange(40) % 3
-    label_N = torch.arange(40) % 4 // 2 if with_labels else None
-    assert bool(anchors(group_N, label_N).all())
-    loss_CN = loss_by_sums(feature_NCHW, group_N, label_N, temperature)
-    expected_C = snnl_fair(feature_NCHW, group_N, temperature=temperature, label_N=label_N)
-    torch.testing.assert_close(loss_CN.mean(1), expected_C, rtol=1e-4, atol=1e-5)

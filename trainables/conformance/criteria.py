@@ -207,6 +207,28 @@ def check_batch_order(config: Spec) -> None:
     require(near, f"batches backwards: {backward_C.tolist()} instead of {forward_C.tolist()}")
 
 
+def check_together(config: Spec) -> None:
+    """Batches that went through the net together score as they do one by one (to 1e-4,
+    relative); the last of other size, then all of one size.
+    """
+    feature_NCHW, group_N = example()
+    rows = torch.nonzero(group_N >= 0).flatten()
+    if not _is_fed(config):
+        return
+    for chosen in (rows, rows[: len(rows) // 24 * 24]):
+        parts = chosen.split(24)
+        together = _criterion(config)
+        with torch.inference_mode():
+            together.update_together(
+                _batch(config, feature_NCHW, group_N, chosen), list(map(len, parts))
+            )
+        one_by_one_C = _score(
+            config, [_batch(config, feature_NCHW, group_N, part) for part in parts]
+        )
+        near = torch.allclose(together.score(), one_by_one_C, rtol=1e-4, atol=1e-6)
+        require(near, f"together: {together.score().tolist()} not {one_by_one_C.tolist()}")
+
+
 def check_uses_group(config: Spec) -> None:
     """With ``uses_group = False`` rows and scores stay the same when the groups are shuffled."""
     if _class(config).uses_group:
@@ -282,6 +304,7 @@ CHECKS: tuple[Callable[[Spec], None], ...] = (
     check_one_group,
     check_repeatable,
     check_batch_order,
+    check_together,
     check_uses_group,
     check_scoring_order,
     check_duplicated_channels,

@@ -41,6 +41,18 @@ class ScoringBatch:
         further = {name: value_N.cpu() for name, value_N in self.further.items()}
         return Labels(self.label_N.cpu(), self.group_N.cpu(), further)
 
+    def at(self, part: slice) -> ScoringBatch:
+        """Some of the images, their maps and gradients in float32."""
+        gradient_NCHW = self.gradient_NCHW
+        return ScoringBatch(
+            self.feature_NCHW[part].float(),
+            None if gradient_NCHW is None else gradient_NCHW[part].float(),
+            self.label_N[part],
+            self.group_N[part],
+            further={name: value_N[part] for name, value_N in self.further.items()},
+            known=None if self.known is None else self.known.at(part),
+        )
+
 
 class Curvature(Protocol):
     """The diagonal curvature of the loss by the parameters of all layers that are scored."""
@@ -85,6 +97,9 @@ class Criterion(ABC):
     needs_gradients: ClassVar[bool] = False
     needs_weights: ClassVar[bool] = False
     needs_curvature: ClassVar[bool] = False
+    sums_over_images: ClassVar[bool] = False
+    """Whether only the images count, not which of them stand in one batch: several batches are
+    then given to ``update`` as one."""
 
     class Config(Spec):
         """Options of the criterion; every one with a default is left out of the key at its
@@ -132,6 +147,25 @@ class Criterion(ABC):
     def update(self, batch: ScoringBatch) -> None:
         """Take in one batch of the site's feature maps; writes nothing into it."""
 
+    def update_together(self, batch: ScoringBatch, sizes: Sequence[int]) -> None:
+        """Take in several batches that went through the net together.
+
+        The same as ``update`` of one after the other, which it is unless a criterion knows a
+        faster way: on a GPU small batches cost their launches, not their arithmetic.
+
+        Args:
+            batch: the images of all; maps and gradients of the type that the net computed in.
+            sizes: images of each batch, one behind the other.
+        """
+        if self.sums_over_images and len(sizes) > 1:
+            most = values_at_once(batch.feature_NCHW[:1].numel())
+            num = sum(sizes)
+            sizes = [min(most, num - start) for start in range(0, num, most)]
+        start = 0
+        for size in sizes:
+            self.update(batch.at(slice(start, start + size)))
+            start += size
+
     def state(self) -> Any:
         """What was taken in so far, as tensors on the CPU and numbers; None where that of several
         processes cannot be put together, so that each of them takes in all.
@@ -153,6 +187,15 @@ class Criterion(ABC):
         Raises:
             ScoringError: the data cannot tell the channels apart (for example one group only).
         """
+
+
+AT_ONCE = 1 << 26
+"""Values of one tensor that scoring makes for itself, at most: a quarter of a GB in float32."""
+
+
+def values_at_once(each: int) -> int:
+    """How many things of ``each`` values may be computed together, at least one."""
+    return max(1, AT_ONCE // each)
 
 
 class ScoringError(Exception):

@@ -5,6 +5,7 @@ Shape legend: N images, C channels, H height, W width, P positions, G groups.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -12,7 +13,14 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from trainables.pruning.base import Criterion, ScoringBatch, ScoringContext, ScoringError
+from trainables.metrics.kernels import MIN_HSIC as MIN_IMAGES
+from trainables.pruning.base import (
+    Criterion,
+    ScoringBatch,
+    ScoringContext,
+    ScoringError,
+    values_at_once,
+)
 from trainables.pruning.distances import mean_over_pairs, square_distances
 from trainables.pruning.orders import Sampling, group_batches
 from trainables.registry import criteria
@@ -41,17 +49,19 @@ def channel_hsic(
     Returns:
         score_C (float32, device of the features).
     """
-    z_CNP = feature_NCHW.float().flatten(2).transpose(0, 1)
+    kernel_CNN = _kernel(feature_NCHW.flatten(2).transpose(0, 1), maps, bandwidth)
+    group_N = group_N.to(kernel_CNN.device)
+    same_NN = (group_N[:, None] == group_N[None, :]).double()
+    return _hsic_1(kernel_CNN, same_NN).float()
+
+
+def _kernel(z_CNP: Tensor, maps: str, bandwidth: float) -> Tensor:
+    """The channels' kernel_CNN, float64."""
+    z_CNP = z_CNP.float()
     if maps == "pooled":
         z_CNP = z_CNP.mean(2, keepdim=True)
     distance_CNN = square_distances(z_CNP).double()
-    if distance_CNN.is_cuda:
-        scale_C11 = -2 * bandwidth * mean_over_pairs(distance_CNN)
-        return hsic_1_by_groups(distance_CNN.div_(scale_C11).exp_(), group_N).float()
-    kernel_CNN = torch.exp(-distance_CNN / (2 * bandwidth * mean_over_pairs(distance_CNN)))
-    group_N = group_N.to(distance_CNN.device)
-    same_NN = (group_N[:, None] == group_N[None, :]).double()
-    return _hsic_1(kernel_CNN, same_NN).float()
+    return torch.exp(-distance_CNN / (2 * bandwidth * mean_over_pairs(distance_CNN)))
 
 
 def _hsic_1(kernel_CNN: Tensor, other_NN: Tensor) -> Tensor:
@@ -69,25 +79,32 @@ def _hsic_1(kernel_CNN: Tensor, other_NN: Tensor) -> Tensor:
     return (trace_C + product_C - 2 * mixed_C) / (num * (num - 3))
 
 
-def hsic_1_by_groups(kernel_CNN: Tensor, group_N: Tensor) -> Tensor:
-    """The same of a kernel and the groups, in a third of the passes over all pairs: one product
-    with the groups gives all sums. Overwrites the kernel's diagonal.
+def hsic_1_by_groups(kernel_BCNN: Tensor, group_BN: Tensor) -> Tensor:
+    """The same of the kernels and groups of several batches, score_BC, in a third of the passes
+    over all pairs: one product with the groups gives all sums. Overwrites the kernels' diagonals.
 
     Args:
-        kernel_CNN: float64.
-        group_N: all known; on the CPU it costs a GPU no stop.
+        kernel_BCNN: float64, batch by batch.
+        group_BN: all known; on the CPU they cost a GPU no stop.
     """
-    num, device = len(group_N), kernel_CNN.device
-    _, index_N, num_G = group_N.unique(return_inverse=True, return_counts=True)
-    other_N = (num_G[index_N] - 1).double().to(device, non_blocking=True)
-    own_NG = functional.one_hot(index_N, len(num_G)).double().to(device, non_blocking=True)
-    num_pairs = float((num_G * (num_G - 1)).sum())
-    kernel_CNN.diagonal(dim1=1, dim2=2).zero_()
-    sum_CNG = kernel_CNN @ own_NG
-    row_CN = sum_CNG.sum(2)
-    trace_C = (sum_CNG * own_NG).sum((1, 2))
-    product_C = row_CN.sum(1) * (num_pairs / ((num - 1) * (num - 2)))
-    return (trace_C + product_C - 2 * (row_CN @ other_N) / (num - 2)) / (num * (num - 3))
+    num_batches, num_channels, num, _ = kernel_BCNN.shape
+    num_BG = functional.one_hot(group_BN).sum(1)
+    other_BN = (num_BG.gather(1, group_BN) - 1).double()
+    num_pairs_B1 = (num_BG * (num_BG - 1)).sum(1, keepdim=True).double()
+    device, num_groups = kernel_BCNN.device, num_BG.shape[1]
+    other_B1N, num_pairs_B1 = (
+        each.to(device, non_blocking=True) for each in (other_BN[:, None], num_pairs_B1)
+    )
+    known_BN = group_BN.to(device, non_blocking=True)
+    own_BNG = (known_BN[..., None] == torch.arange(num_groups, device=device)).double()
+    kernel_BCNN.diagonal(dim1=2, dim2=3).zero_()
+    sum_BLG = kernel_BCNN.view(num_batches, num_channels * num, num) @ own_BNG
+    sum_BCNG = sum_BLG.view(num_batches, num_channels, num, num_groups)
+    row_BCN = sum_BCNG.sum(3)
+    trace_BC = (sum_BCNG * own_BNG[:, None]).sum((2, 3))
+    product_BC = row_BCN.sum(2) * num_pairs_B1 / ((num - 1) * (num - 2))
+    mixed_BC = (row_BCN * other_B1N).sum(2) / (num - 2)
+    return (trace_BC + product_BC - 2 * mixed_BC) / (num * (num - 3))
 
 
 @criteria.register("hsic")
@@ -121,7 +138,7 @@ class HSIC(Criterion):
 
     def update(self, batch: ScoringBatch) -> None:
         """Add one batch, weighted by its images; one group alone says nothing."""
-        if len(batch.group_N) < 4 or len(torch.unique(batch.on_cpu.group_N)) < 2:
+        if len(batch.group_N) < MIN_IMAGES or len(torch.unique(batch.on_cpu.group_N)) < 2:
             return
         score_C = channel_hsic(
             batch.feature_NCHW,
@@ -131,6 +148,28 @@ class HSIC(Criterion):
         )
         self._sum_C = self._sum_C.to(score_C.device) + score_C.double() * len(batch.group_N)
         self._weight += len(batch.group_N)
+
+    def update_together(self, batch: ScoringBatch, sizes: Sequence[int]) -> None:
+        """Batches of one size at once; on a CPU a single one as ever."""
+        feature_NCHW, size = batch.feature_NCHW, sizes[0]
+        is_large = len(sizes) > 1 or feature_NCHW.device.type == "cuda"
+        if not is_large or len(set(sizes)) > 1 or size < MIN_IMAGES:
+            super().update_together(batch, sizes)
+            return
+        group_BN = batch.on_cpu.group_N.view(len(sizes), size)
+        two_B = (group_BN != group_BN[:, :1]).any(1)  # one group alone says nothing
+        feature_BNCP = feature_NCHW.flatten(2).unflatten(0, group_BN.shape)
+        num_channels, num_positions = feature_BNCP.shape[2:]
+        most = values_at_once(num_channels * size * max(size, num_positions) * 2)
+        for start in range(0, len(sizes), most):
+            part = slice(start, start + most)
+            z_CNP = feature_BNCP[part].transpose(1, 2).flatten(0, 1)
+            kernel_CNN = _kernel(z_CNP, self.config.maps, self.config.bandwidth)
+            kernel_BCNN = kernel_CNN.unflatten(0, (-1, num_channels))
+            score_BC = hsic_1_by_groups(kernel_BCNN, group_BN[part])
+            weight_B = (two_B[part] * size).double().to(score_BC.device, non_blocking=True)
+            self._sum_C = self._sum_C.to(score_BC.device) + weight_B @ score_BC
+        self._weight += size * int(two_B.sum())
 
     def state(self) -> tuple[Tensor, int]:
         """Sum and number of images."""

@@ -54,6 +54,7 @@ class Skewness(Criterion):
 
     name: ClassVar[str]
     uses_group = False
+    sums_over_images = True
 
     class Config(Criterion.Config):
         """Over which values, and which end is removed."""

@@ -19,6 +19,7 @@ from trainables.errors import UserError
 from trainables.pruning.base import Criterion, ScoringBatch, ScoringContext, ScoringError
 from trainables.pruning.orders import Sampling, group_batches
 from trainables.pruning.snnl_loss import PAPER_EPS, anchors, chance_level, rows_of, snnl_fair
+from trainables.pruning.snnl_together import SAFE_TEMPERATURE, counted, weighted_loss
 from trainables.registry import criteria
 
 __all__ = ["PAPER", "PAPER_EPS", "SNNL", "chance_level", "snnl_fair"]
@@ -102,13 +103,43 @@ class SNNL(Criterion):
 
     def update(self, batch: ScoringBatch) -> None:
         """Add one batch, weighted by its images; what is left with one group says nothing."""
-        known = batch.on_cpu
-        for name in self._weight_of:
-            own = name == self.context.attribute
-            label_N = known.label_N if self.config.condition == "class" else None
-            self._add(
-                name, batch.feature_NCHW, known.group_N if own else known.further[name], label_N
+        for name, group_N in self._groups(batch).items():
+            label_N = batch.on_cpu.label_N if self.config.condition == "class" else None
+            self._add(name, batch.feature_NCHW, group_N, label_N)
+
+    def update_together(self, batch: ScoringBatch, sizes: Sequence[int]) -> None:
+        """Batches of one size with the plain loss at once; on a CPU a single one as ever."""
+        config = self.config
+        is_plain = not config.self_pair and config.distance == "cosine" and config.scale == "none"
+        is_large = len(sizes) > 1 or batch.feature_NCHW.device.type == "cuda"
+        if not (is_plain and is_large and len(set(sizes)) == 1) or (
+            config.temperature < SAFE_TEMPERATURE
+        ):
+            super().update_together(batch, sizes)
+            return
+        shape = (len(sizes), sizes[0])
+        label_BN = batch.on_cpu.label_N.view(shape) if config.condition == "class" else None
+        for name, group_N in self._groups(batch).items():
+            images = counted(
+                group_N.view(shape),
+                label_BN,
+                min_group=config.min_group,
+                anchor_weight=config.anchor_weight,
+                by_chance=config.normalise == "chance",
             )
+            if not images.num_anchors:
+                continue
+            sum_C = weighted_loss(batch.feature_NCHW, images, config.temperature)
+            self._sum_C[name] = self._sum_C[name].to(sum_C.device) + sum_C
+            self._num[name] += images.num_anchors
+
+    def _groups(self, batch: ScoringBatch) -> dict[str, Tensor]:
+        """Attribute -> group of each image, on the CPU."""
+        known = batch.on_cpu
+        return {
+            name: known.group_N if name == self.context.attribute else known.further[name]
+            for name in self._weight_of
+        }
 
     def _add(
         self, name: str, feature_NCHW: Tensor, group_N: Tensor, label_N: Tensor | None

@@ -13,17 +13,12 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from trainables.pruning.distances import mean_over_pairs, square_distances
 
 PAPER_EPS = 1e-9
 COSINE_ROUNDING = 1e-6
 """A mean cosine distance below this is rounding: all maps of the channel point the same way."""
-
-SAFE_TEMPERATURE = 0.05
-"""From here on exp(-2 / T), the weight of opposite maps, is far from float32's smallest number."""
-TINY = 1e-30
 
 
 def snnl_fair(
@@ -78,11 +73,6 @@ def snnl_fair(
     if not bool(anchor_N.any()):
         return torch.full((feature_NCHW.shape[1],), torch.nan, device=device)
     weight_N = _anchor_weights(group_N[anchor_N], anchor_weight).to(device, non_blocking=True)
-    is_plain = mode == "corrected" and distance == "cosine" and scale == "none"
-    if device.type == "cuda" and is_plain and temperature >= SAFE_TEMPERATURE:
-        loss_CN = loss_by_sums(feature_NCHW, group_N, label_N, temperature)
-        return rows_of(loss_CN, anchor_N, dim=1) @ weight_N
-
     if distance == "cosine":
         distance_CNN = _cosine_distance(feature_NCHW)
     else:
@@ -106,32 +96,6 @@ def snnl_fair(
     else:
         above_CN = logit_CNN.masked_fill(~partner_NN, -torch.inf).logsumexp(2)
     return rows_of(below_CN - above_CN, anchor_N, dim=1) @ weight_N.to(below_CN.dtype)
-
-
-def loss_by_sums(
-    feature_NCHW: Tensor, group_N: Tensor, label_N: Tensor | None, temperature: float
-) -> Tensor:
-    """The ``corrected`` cosine loss of each image, loss_CN, in a fifth of the passes over all
-    pairs: one product with the groups gives all sums. Not for images that are no anchors, whose
-    loss is infinite. ``temperature`` is at least ``SAFE_TEMPERATURE``.
-    """
-    device, num = feature_NCHW.device, len(group_N)
-    class_N = torch.zeros_like(group_N) if label_N is None else label_N
-    num_groups = int(group_N.max()) + 1
-    cell_K, cell_N = (class_N * num_groups + group_N).unique(return_inverse=True)
-    own_NK = functional.one_hot(cell_N, len(cell_K)).float().to(device, non_blocking=True)
-    near_NK = (class_N[:, None] == cell_K // num_groups).float().to(device, non_blocking=True)
-    z_CNP = feature_NCHW.float().flatten(2).transpose(0, 1)
-    unit_CNP = functional.normalize(z_CNP, dim=2, eps=TINY)
-    start = torch.full((1, 1, 1), -1 / temperature, device=device)
-    logit_CNN = torch.baddbmm(
-        start.expand(len(unit_CNP), num, num), unit_CNP, unit_CNP.transpose(1, 2),
-        alpha=1 / temperature,
-    )  # fmt: skip
-    weight_CNN = logit_CNN.exp_()
-    weight_CNN.diagonal(dim1=1, dim2=2).zero_()
-    sum_CNK = weight_CNN @ own_NK
-    return (sum_CNK * near_NK).sum(2).log() - (sum_CNK * own_NK).sum(2).log()
 
 
 def chance_level(

@@ -23,6 +23,7 @@ class Taylor(Criterion):
 
     name: ClassVar[str]
     uses_group = False
+    sums_over_images = True
     needs_gradients = True
 
     class Config(Criterion.Config):

@@ -5,7 +5,8 @@
 
 The real schedule, ledger, tree, sampler and metrics; trials take no time (``fake_sweep`` of the
 tests draws their counts), and nothing is forced to the disk. Prints what handing out and recording
-a trial took, per thousand trials, then the seconds of a start on the finished folder.
+a trial took, per thousand trials, then, of a process of its own, the seconds of a start on the
+finished folder. Memory is the most that the process had, of which PyTorch is half a GB.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -32,6 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("trials", type=int)
     parser.add_argument("--sampler", default="grid", choices=("grid", "tpe", "nsga2", "random"))
+    parser.add_argument("--resume", type=Path, help="only a start on such a folder")
     options = parser.parse_args()
     # 3 seeds x (snnl, random) x 3 iterations a ratio
     number = options.trials // 18 + 1
@@ -42,6 +45,11 @@ def main() -> None:
     )  # fmt: skip
     budget = None if options.sampler == "grid" else Budget(trials=options.trials)
     os.fsync = lambda _: None  # type: ignore[assignment]
+    if options.resume:
+        begun = time.perf_counter()
+        FakeSweep(options.resume).start(spec, budget)
+        print(f"resume: {time.perf_counter() - begun:.1f} s, {most_memory():.2f} GB")
+        return
     with tempfile.TemporaryDirectory(prefix="many-") as folder:
         sweep = FakeSweep(Path(folder))
         sweep.commit = lambda key: None  # type: ignore[method-assign]
@@ -63,13 +71,14 @@ def main() -> None:
                 begun, slowest = time.perf_counter(), 0.0
         if sweep.ledger is not None:
             sweep.ledger.close()
-        begun = time.perf_counter()
-        sweep.start(spec, budget)
-        print(f"\n{done:,} trials; resume: {time.perf_counter() - begun:.1f} s")
-        if sweep.ledger is not None:
-            sweep.ledger.close()
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        print(f"memory: {peak / 1e6:.2f} GB")
+        print(f"\n{done:,} trials: {most_memory():.2f} GB", flush=True)
+        command = [sys.executable, "-m", "benchmarks.many_trials", *sys.argv[1:]]
+        subprocess.run([*command, "--resume", folder], check=True)
+
+
+def most_memory() -> float:
+    """Resident memory of this process at its peak, in GB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 if __name__ == "__main__":

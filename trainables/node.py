@@ -14,7 +14,6 @@ from typing import Any, TypeAlias
 import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch.utils.flop_counter import FlopCounterMode
 
 from trainables.baselines.base import Baseline, Task
 from trainables.data.base import Dataset
@@ -224,6 +223,8 @@ def measure_latency(
 @torch.no_grad()
 def count_flops(model: Classifier, baseline: Baseline, image_size: int) -> int:
     """Floating point operations (two a multiply-add) of inference on one image."""
+    from torch.utils.flop_counter import FlopCounterMode  # it takes Triton along
+
     device = next(model.parameters()).device
     with FlopCounterMode(display=False) as counter:
         image = torch.zeros(1, 3, image_size, image_size, device=device)

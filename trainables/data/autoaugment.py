@@ -19,10 +19,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-import torchvision.transforms.v2.functional as tvf
 from torch import Tensor
 from torch.nn.functional import grid_sample
-from torchvision.transforms.v2 import AutoAugment, AutoAugmentPolicy
 
 NUM_BINS = 10
 NUM_ARGUMENTS = 6
@@ -107,11 +105,15 @@ def _sharpness(image: Tensor, argument_NA: Tensor) -> Tensor:
 
 
 def _autocontrast(image: Tensor, argument_NA: Tensor) -> Tensor:
-    return tvf.autocontrast(image)
+    from torchvision.transforms.v2.functional import autocontrast
+
+    return autocontrast(image)
 
 
 def _equalize(image: Tensor, argument_NA: Tensor) -> Tensor:
-    return tvf.equalize(image)
+    from torchvision.transforms.v2.functional import equalize
+
+    return equalize(image)
 
 
 KINDS: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
@@ -156,6 +158,8 @@ def operation(
 @lru_cache(maxsize=1)
 def policy_table() -> tuple[Tensor, Tensor, Tensor]:
     """Kind (B, 2), probability (B, 2), arguments (B, 2, sign, A) of the ImageNet sub-policies."""
+    from torchvision.transforms.v2 import AutoAugment, AutoAugmentPolicy
+
     policies = AutoAugment(AutoAugmentPolicy.IMAGENET)._policies
     kind_B2 = torch.zeros(len(policies), 2, dtype=torch.int64)
     probability_B2 = torch.zeros(len(policies), 2)

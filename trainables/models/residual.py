@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock
+
+if TYPE_CHECKING:
+    from torchvision.models.resnet import BasicBlock
 
 
 class IndexedBasicBlock(nn.Module):

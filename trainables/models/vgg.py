@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 from torch import nn
-from torchvision import models
 
 from trainables.models.base import Backbone
 from trainables.registry import backbones
@@ -25,11 +24,15 @@ class VGG11(Backbone):
     @classmethod
     def construct(cls, config: Any, num_outputs: int, weights: Any) -> nn.Module:
         """Torchvision's net, built with ``num_outputs`` from the start."""
+        from torchvision import models
+
         return models.vgg11(weights=None, num_classes=num_outputs)
 
     @classmethod
     def imagenet_weights(cls) -> Any:
         """ImageNet-1k V1, the only published set."""
+        from torchvision import models
+
         return models.VGG11_Weights.IMAGENET1K_V1
 
     @classmethod
@@ -53,9 +56,13 @@ class VGG11BN(VGG11):
     @classmethod
     def construct(cls, config: Any, num_outputs: int, weights: Any) -> nn.Module:
         """Torchvision's net, built with ``num_outputs`` from the start."""
+        from torchvision import models
+
         return models.vgg11_bn(weights=None, num_classes=num_outputs)
 
     @classmethod
     def imagenet_weights(cls) -> Any:
         """ImageNet-1k V1, the only published set."""
+        from torchvision import models
+
         return models.VGG11_BN_Weights.IMAGENET1K_V1

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch_pruning
 from torch import nn
 
 from trainables.errors import UserError
@@ -56,6 +55,8 @@ def units(net: nn.Module, layer: str, site: str) -> tuple[Unit, ...]:
 
 def coupled_layers(net: nn.Module, names: Sequence[str]) -> dict[str, frozenset[str]]:
     """For each layer the convolutions (itself among them) that lose the same channels with it."""
+    import torch_pruning
+
     with plain_stand_ins(net):
         graph = dependency_graph(net)
         name_of = {module: name for name, module in net.named_modules()}

@@ -13,19 +13,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 import torch
-import torch_pruning
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock
 
 from trainables.errors import UserError
 from trainables.models.classifier import Classifier, MapReader
 from trainables.models.group_batch_norm import GroupBatchNorm2d, plain_stand_ins
 from trainables.models.residual import IndexedBasicBlock
 
-BLOCKS = (BasicBlock, IndexedBasicBlock)
+if TYPE_CHECKING:  # both take seconds and 150 MB, which a driver never needs
+    import torch_pruning
+    from torchvision.models.resnet import BasicBlock
+
 NORMS = (nn.BatchNorm2d, GroupBatchNorm2d)
 
 Readers: TypeAlias = Sequence[nn.Linear | MapReader]
@@ -54,7 +55,13 @@ def _block_of(net: nn.Module, layer: str) -> nn.Module | None:
     """The residual block whose last convolution is ``layer``, if it is one."""
     parent, _, last = layer.rpartition(".")
     module = net.get_submodule(parent)
-    return module if last == "conv2" and isinstance(module, BLOCKS) else None
+    return module if last == "conv2" and _is_block(module) else None
+
+
+def _is_block(module: nn.Module) -> TypeGuard[BasicBlock | IndexedBasicBlock]:
+    from torchvision.models.resnet import BasicBlock
+
+    return isinstance(module, (BasicBlock, IndexedBasicBlock))
 
 
 def is_branch(net: nn.Module, layer: str) -> bool:
@@ -186,6 +193,8 @@ def removed_between(before: ChannelPlan, after: ChannelPlan) -> dict[str, list[i
 
 def dependency_graph(net: nn.Module) -> torch_pruning.DependencyGraph:
     """Which channels of which layers must go together, read off the net's own autograd graph."""
+    import torch_pruning
+
     graph, training = torch_pruning.DependencyGraph(), net.training
     device = next(net.parameters()).device
     try:
@@ -203,6 +212,8 @@ def pruning_group(
     net: nn.Module, layer: str, positions: Sequence[int], heads: Readers = ()
 ) -> torch_pruning.Group:
     """What goes with the channels at these positions, in the net and in readers of its maps."""
+    import torch_pruning
+
     maps = [head for head in heads if isinstance(head, MapReader)]
     graph = dependency_graph(_WithReaders(net, maps) if maps else net)
     return graph.get_pruning_group(
@@ -218,6 +229,8 @@ def _cut_by_graph(
     heads: Readers,
     keep: Tensor,
 ) -> None:
+    import torch_pruning
+
     conv = find_layer(net, layer)
     group = pruning_group(net, layer, removed, heads)
     modules = [dependency.target.module for dependency, _ in group]
@@ -258,7 +271,7 @@ class _WithReaders(nn.Module):
 def _indexed(net: nn.Module, layer: str) -> IndexedBasicBlock:
     name = layer.rpartition(".")[0]
     block = net.get_submodule(name)
-    if isinstance(block, BasicBlock):
+    if _is_block(block) and not isinstance(block, IndexedBasicBlock):
         training = block.training
         block = IndexedBasicBlock(block).train(training)
         net.set_submodule(name, block)

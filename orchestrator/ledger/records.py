@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from io import FileIO
@@ -35,6 +37,12 @@ store.
 TRAIN_FIGURES = ("f1", "accuracy", "eopp1", "eodd_hardt")
 
 
+FREEZE_EVERY = 1000
+"""Events after which what there is goes out of the garbage collector's sight: it lives as long as
+the driver, and one look through all of it holds up a suggestion for most of a second.
+"""
+
+
 class Ledger:
     """One sweep's events on disk; open for appending in one process at a time."""
 
@@ -46,6 +54,7 @@ class Ledger:
         self._lock: IO[bytes] | None = None
         self._mirror: Callable[[int, bytes], None] | None = None
         self.events: list[dict[str, Any]] = []
+        self._trials: dict[str, dict[str, Any]] = {}
 
     @property
     def path(self) -> Path:
@@ -75,7 +84,8 @@ class Ledger:
                 "stop it"
             ) from None
         self._sign()
-        self.events = list(read_events(self.folder))
+        self.events = [self._sharing(event) for event in read_events(self.folder)]
+        gc.freeze()
         whole = sum(len(line) for line in _whole_lines(self.path))
         self._file = self.path.open("ab", buffering=0)  # what failed must not be written later
         self._file.truncate(whole)
@@ -101,8 +111,20 @@ class Ledger:
         if self._mirror is not None:  # first: a refused event must not stand in this folder alone
             self._mirror(document["seq"], line)
         self._write(line)
-        self.events.append(document)
+        self.events.append(self._sharing(document))
+        if len(self.events) % FREEZE_EVERY == 0:
+            gc.freeze()
         return document
+
+    def _sharing(self, event: dict[str, Any]) -> dict[str, Any]:
+        """The event; the description of its trial, which stands in each event of a node, is kept
+        once.
+        """
+        if "trial" in event and "key" in event:
+            known = self._trials.setdefault(event["key"], event["trial"])
+            if known == event["trial"]:
+                event["trial"] = known
+        return event
 
     def _write(self, data: bytes) -> None:
         """Whole and lasting, or not at all: half a line would be taken for one when the next
@@ -132,7 +154,7 @@ class Ledger:
                 raise UserError(f"{self.path}: stored event {seq} is damaged")
             taken.append(event)
         self._write(b"".join(lines))
-        self.events += taken
+        self.events += map(self._sharing, taken)
 
     def mirror(self, put: Callable[[int, bytes], None]) -> None:
         """From now on hand every event to ``put`` (number, line) before it is written here."""
@@ -198,10 +220,17 @@ def event_line(event: Mapping[str, Any]) -> bytes:
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
-        event = json.loads(line)
+        event = json.loads(line, object_pairs_hook=_named)
     except ValueError:
         return None
     return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
+
+
+def _named(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose names are the same strings in every line: they would take more memory than
+    its figures.
+    """
+    return {sys.intern(name): value for name, value in pairs}
 
 
 def compact(measured: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from trainables.pruning.base import (
     ScoringError,
     values_at_once,
 )
-from trainables.pruning.distances import mean_over_pairs, square_distances
+from trainables.pruning.distances import ROUNDING, mean_over_pairs, square_distances
 from trainables.pruning.orders import Sampling, group_batches
 from trainables.registry import criteria
 
@@ -62,6 +62,25 @@ def _kernel(z_CNP: Tensor, maps: str, bandwidth: float) -> Tensor:
         z_CNP = z_CNP.mean(2, keepdim=True)
     distance_CNN = square_distances(z_CNP).double()
     return torch.exp(-distance_CNN / (2 * bandwidth * mean_over_pairs(distance_CNN)))
+
+
+def _kernel_in_place(z_CNP: Tensor, maps: str, bandwidth: float) -> Tensor:
+    """The same in half the memory traffic: all but the sums in float32."""
+    z_CNP = z_CNP.float()
+    if maps == "pooled":
+        z_C1N = z_CNP.mean(2)[:, None]
+        square_C = (z_C1N - z_C1N.mean(2, keepdim=True)).square().sum((1, 2))
+        alike_C = square_C <= ROUNDING * z_C1N.square().sum((1, 2))
+        distance_CNN = (z_C1N.transpose(1, 2) - z_C1N).square_()
+    else:
+        distance_CNN = square_distances(z_CNP)
+        distance_CNN.diagonal(dim1=1, dim2=2).zero_()
+        alike_C = torch.zeros(len(z_CNP), dtype=torch.bool, device=z_CNP.device)
+    num = distance_CNN.shape[1]
+    mean_C = distance_CNN.sum((1, 2), dtype=torch.float64) / (num * (num - 1))
+    factor_C = -1 / (2 * bandwidth * torch.where(mean_C > 0, mean_C, 1))
+    factor_C = factor_C.masked_fill(alike_C, 0).float()  # a constant channel's kernel is constant
+    return distance_CNN.mul_(factor_C[:, None, None]).exp_().double()
 
 
 def _hsic_1(kernel_CNN: Tensor, other_NN: Tensor) -> Tensor:
@@ -164,7 +183,7 @@ class HSIC(Criterion):
         for start in range(0, len(sizes), most):
             part = slice(start, start + most)
             z_CNP = feature_BNCP[part].transpose(1, 2).flatten(0, 1)
-            kernel_CNN = _kernel(z_CNP, self.config.maps, self.config.bandwidth)
+            kernel_CNN = _kernel_in_place(z_CNP, self.config.maps, self.config.bandwidth)
             kernel_BCNN = kernel_CNN.unflatten(0, (-1, num_channels))
             score_BC = hsic_1_by_groups(kernel_BCNN, group_BN[part])
             weight_B = (two_B[part] * size).double().to(score_BC.device, non_blocking=True)

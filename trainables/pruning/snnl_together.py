@@ -19,7 +19,8 @@ from torch.nn import functional
 from trainables.pruning.base import values_at_once
 
 SAFE_TEMPERATURE = 0.05
-"""From here on exp(-2 / T), the weight of opposite maps, is far from float32's smallest number."""
+"""From here on exp(1 / T) and exp(-1 / T), the weights of equal and of opposite maps, are far from
+the ends of float32."""
 TINY = 1e-30
 
 @dataclass(frozen=True)
@@ -101,31 +102,32 @@ def weighted_loss(feature_MCHW: Tensor, images: Counted, temperature: float) -> 
     for start in range(0, num_batches, most):
         part = slice(start, start + most)
         own_BNK = cell_BN[part, :, None] == cell_K
-        class_BN1 = cell_BN[part, :, None].div(images.num_groups, rounding_mode="floor")
-        near_BNK = class_BN1 == cell_K // images.num_groups
-        loss_BCN = _losses(feature_BNCP[part], own_BNK.float(), near_BNK.float(), temperature)
+        near_BNK = None
+        if images.num_cells > images.num_groups:
+            class_BN1 = cell_BN[part, :, None].div(images.num_groups, rounding_mode="floor")
+            near_BNK = (class_BN1 == cell_K // images.num_groups).float()
+        loss_BCN = _losses(feature_BNCP[part], own_BNK.float(), near_BNK, temperature)
         loss_BCN = loss_BCN.double().masked_fill(cell_BN[part, None] < 0, 0)
         total_C += (loss_BCN * weight_BN[part, None]).sum((0, 2))
     return total_C
 
 
 def _losses(
-    feature_BNCP: Tensor, own_BNK: Tensor, near_BNK: Tensor, temperature: float
+    feature_BNCP: Tensor, own_BNK: Tensor, near_BNK: Tensor | None, temperature: float
 ) -> Tensor:
-    """loss_BCN of each image in its batch; not finite for an image that is no anchor."""
+    """loss_BCN of each image in its batch; not finite for an image that is no anchor. Without
+    ``near_BNK`` all others are neighbours.
+    """
     z_BCNP = feature_BNCP.transpose(1, 2).to(
         torch.float32, memory_format=torch.contiguous_format
     )
     num_batches, num_channels, size, _ = z_BCNP.shape
-    unit_MNP = functional.normalize(z_BCNP.flatten(0, 1), dim=2, eps=TINY)
-    start = torch.full((1, 1, 1), -1 / temperature, device=z_BCNP.device)
-    logit_MNN = torch.baddbmm(
-        start.expand(len(unit_MNP), size, size), unit_MNP, unit_MNP.transpose(1, 2),
-        alpha=1 / temperature,
-    )  # fmt: skip
-    weight_MNN = logit_MNN.exp_()
+    unit_MNP = functional.normalize(z_BCNP.flatten(0, 1), dim=2, eps=TINY).div_(temperature**0.5)
+    # exp((cosine - 1) / T) but for the factor exp(-1 / T), which cancels in the quotient
+    weight_MNN = (unit_MNP @ unit_MNP.transpose(1, 2)).exp_()
     weight_MNN.diagonal(dim1=1, dim2=2).zero_()
     weight_BLN = weight_MNN.view(num_batches, num_channels * size, size)
     sum_BCNK = (weight_BLN @ own_BNK).view(num_batches, num_channels, size, -1)
-    near_BCN = (sum_BCNK * near_BNK[:, None]).sum(3)
-    return near_BCN.log() - (sum_BCNK * own_BNK[:, None]).sum(3).log()
+    own_BCN = (sum_BCNK * own_BNK[:, None]).sum(3)
+    near_BCN = (sum_BCNK if near_BNK is None else sum_BCNK * near_BNK[:, None]).sum(3)
+    return near_BCN.log() - own_BCN.log()

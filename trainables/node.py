@@ -73,8 +73,8 @@ def make_baseline(trial: Trial, dataset: Dataset) -> Baseline:
 
 
 def empty_model(trial: Trial, baseline: Baseline, plan: ChannelPlan) -> Classifier:
-    """A classifier of the shape a plan describes, with no trained weights."""
-    net = backbones.get(trial.backbone.name).skeleton(trial.backbone, baseline.num_outputs())
+    """A classifier of the shape a plan describes, for weights that are loaded into it."""
+    net = backbones.get(trial.backbone.name).shell(trial.backbone, baseline.num_outputs())
     return with_plan(Classifier(net), baseline, plan)
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from trainables.errors import UserError
 from trainables.specs import Spec
@@ -77,11 +78,15 @@ class Backbone(ABC):
 
     @classmethod
     def skeleton(cls, config: Any, num_outputs: int, seed: int = 0) -> nn.Module:
-        """The net without pretrained weights, as a start for stored ones; the global random state
-        is left as it was.
-        """
+        """The net without pretrained weights; the global random state is left as it was."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
+            return cls.construct(config, num_outputs, None)
+
+    @classmethod
+    def shell(cls, config: Any, num_outputs: int) -> nn.Module:
+        """The net for stored weights, which take the place of all of its own: nothing is drawn."""
+        with torch.random.fork_rng(devices=[]), _NothingDrawn():
             return cls.construct(config, num_outputs, None)
 
     @classmethod
@@ -167,3 +172,24 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
         return dict(load_file(path))
     except (SafetensorError, OSError) as error:
         raise UserError(f"weights: {path} is no whole safetensors file ({error})") from None
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Within it tensors that would be filled with random numbers stay as they are: of a net that
+    is loaded they are most of the time (VGG-11: a second).
+    """
+
+    DRAWS = (
+        Tensor.normal_,
+        Tensor.uniform_,
+        nn.init.normal_,
+        nn.init.uniform_,
+        nn.init.kaiming_uniform_,
+    )
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func in self.DRAWS:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))

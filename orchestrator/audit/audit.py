@@ -212,7 +212,7 @@ def _float(number: Fraction | None) -> float | None:
 
 def _tag(block: Block, blocks: Sequence[Block]) -> dict[str, Any]:
     reference = find_reference(block, blocks)
-    tag, note = ("reference", None) if reference is block else tag_of(block, reference)
+    tag, note = tag_of(block, reference)
     return {
         "table": block.table,
         "method": block.label,

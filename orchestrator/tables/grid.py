@@ -87,6 +87,10 @@ def _block(row: Mapping[str, Any], document: Document) -> list[list[Cell]]:
     return lines
 
 
+PRIVILEGED = {"fitzpatrick17k": "Dark", "isic2019": "Female"}
+"""Of the published rows, by data set (the supplement of arXiv 2405.08681)."""
+
+
 def _line_name(line: str, better_served: str | None, paper: bool) -> str:
     if not paper:
         return line
@@ -153,7 +157,7 @@ def _published(block: Mapping[str, Any], grid: Grid, paper: bool) -> list[list[C
         if paper:
             settings = [block[name] for name in ("pr", "pr_c", "n")] if not lines else [""] * 3
             cells += [Cell(value) for value in settings]
-        cells.append(Cell(f"{line} ↓" if paper and line == DIFF else line))
+        cells.append(Cell(_line_name(line, PRIVILEGED.get(block["dataset"]), paper)))
         names = [*SCORES, *(n for gap in SHOWN_GAPS for n in (gap, f"fate_{gap}"))]
         cells += [Cell(printed[n], notes=letters.get((line, n), "")) for n in names]
         cells += [Cell(block["fate_baseline"] if line == AVG else "")] if paper else []

@@ -36,9 +36,14 @@ def _split(document: Document) -> str:
 
 def _seeds(document: Document) -> str:
     num = len(document["seeds"])
+    level = f"{100 * document['confidence']:g} %"
+    if num < 2 and document["intervals"] == "seeds and patients":
+        return (
+            f"one seed: the {level} intervals are over patients alone, how much training varies "
+            "is not in them, and nothing can be said of ties"
+        )
     if num < 2:
         return "one seed: no interval, and nothing can be said of ties"
-    level = f"{100 * document['confidence']:g} %"
     if document["intervals"] == "seeds and patients":
         return (
             f"mean ± half width of the {level} interval over {num} seeds and patients, crossed "

@@ -250,6 +250,8 @@ def tag_of(block: Block, reference: Block | None) -> tuple[str, str | None]:
     """What happened to the groups against the reference row, and why it is not assessed."""
     if reference is None:
         return "not assessed", NO_REFERENCE_ROW
+    if reference is block:
+        return "reference", None
     tag = levelling_tag(block.group_f1(), reference.group_f1())
     return tag, "a group's F1 is not printed for both" if tag == "not assessed" else None
 

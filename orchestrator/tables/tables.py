@@ -42,6 +42,7 @@ from orchestrator.tables.rows import (
     select,
 )
 from search_spaces.sweep_spec import CONFIRMATION
+from trainables.data.comparable import not_comparable
 from trainables.errors import UserError
 from trainables.metrics.crossed import Interval
 from trainables.metrics.fairness import Mode, check_mode
@@ -153,7 +154,11 @@ def make_tables(
         "to": None if to is None else str(to),
     }
     problems = tuple(f"not read: {problem}" for problem in problems)
-    document["notes"] = [*notes_of(document), *judgement.problems[:3], *problems]
+    known = manifest["data"].get("warnings", ())
+    document["notes"] = [
+        *notes_of(document), *not_comparable(known, options.split),
+        *judgement.problems[:3], *problems,
+    ]  # fmt: skip
     text = _format(document, options)
     if to is not None:
         to.write_text(text, encoding="utf-8")

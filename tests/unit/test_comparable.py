@@ -133,3 +133,7 @@ def test_an_empty_front_says_why(space, tmp_path):
     assert why in line
     assert SAID in shown
     assert why in json.loads(call("status", sweep, "--json").stdout)["empty_because"]
+    notes = json.loads(call("tables", sweep, "--json").stdout)["notes"]
+    assert sum(note.startswith(SAID.removeprefix("warning: ")) for note in notes) == 1
+    assert not any(note.startswith("test: ") for note in notes)
+    assert any("one seed: the 95 % intervals are over patients alone" in note for note in notes)

@@ -640,6 +640,21 @@ def test_configurations_without_all_seeds_are_listed(tmp_path):
 # -- published rows beside ours
 
 
+def test_published_references_and_privileged_groups_are_named(fake):
+    """The row that others are measured against gains nothing against itself."""
+    document = tables(fake, style="paper", published="all")
+    tags = {(b["table"], b["method"]): b["tag"] for b in document["published"]}
+    assert [key for key, tag in tags.items() if tag == "reference"] == [
+        ("S3", "VGG-11"), ("S3", "HSIC"),
+    ]  # fmt: skip
+    assert tags["S3", "SCP-HSIC"] == "levelling down"
+    text = document["_text"]
+    published = text[text.index("published:") :]
+    assert published.count("| Dark (privileged) |") == 9
+    assert published.count("| Female (privileged) |") == 4
+    assert "| Dark |" not in published
+
+
 @pytest.fixture(scope="module")
 def named_like_the_paper(tmp_path_factory):
     """Drawn counts under the names of the paper's data: what stands beside is by name alone."""

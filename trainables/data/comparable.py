@@ -10,7 +10,7 @@ Shape legend: S splits, C classes, G groups.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from trainables.data.base import SPLITS, TEST, TRAIN, VALIDATION
 from trainables.metrics.fairness import fairness_gaps
 
 NUM_NAMED = 3
+NO_CLASS = "no class can be compared between groups"
+NO_IMAGE = "no image of group"
 MEANS = {
     TRAIN: "what reads the group (snnl, hsic, fairprune, ...) has nothing of it to compare",
     VALIDATION: "FATE is undefined for every model and a front by it stays empty",
@@ -58,7 +60,7 @@ def comparability_warnings(
         empty = [g for g in range(len(groups)) if not count_CG[:, g].sum()]
         rest = len(groups) - len(empty)
         if empty:
-            who = f"{name}: no image of group {_some([groups[g] for g in empty])}"
+            who = f"{name}: {NO_IMAGE} {_some([groups[g] for g in empty])}"
             if rest >= 2:
                 lines.append(f"{who}, which is in no figure of that split: {REMEDY}")
             else:
@@ -66,7 +68,7 @@ def comparability_warnings(
         if rest >= 2 and split != TRAIN and not _has_gap(count_CG):
             why = _lacking(count_CG, classes, groups)
             lines.append(
-                f"{name}: no class can be compared between groups ({why}): in mode corrected "
+                f"{name}: {NO_CLASS} ({why}): in mode corrected "
                 f"{MEANS[split]}; {REMEDY}"
             )
     return tuple(lines)
@@ -100,3 +102,9 @@ def _lacking(count_CG: np.ndarray, classes: Sequence[str], groups: Sequence[str]
 def _some(names: Sequence[str]) -> str:
     rest = f" and {len(names) - NUM_NAMED} more" if len(names) > NUM_NAMED else ""
     return f"{', '.join(names[:NUM_NAMED])}{rest}"
+
+
+def not_comparable(warnings: Iterable[str], split: str) -> list[str]:
+    """Those of a data set's warnings that say why groups cannot be compared in a split."""
+    starts = (f"{split}: {NO_CLASS}", f"{split}: {NO_IMAGE}")
+    return [line for line in warnings if line.startswith(starts)]

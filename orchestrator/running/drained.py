@@ -34,7 +34,6 @@ def _is_drained() -> bool:
     try:
         own = ray.get_runtime_context().get_node_id()
         head = global_worker.gcs_client  # type: ignore[attr-defined]
-        drained = head.get_draining_nodes(timeout=1)
-        return any(node.hex() == own for node in drained)
+        return own in head.get_draining_nodes(timeout=1)  # their names in hex
     except Exception:  # an interface that is not public: no training fails with it
         return False

@@ -17,13 +17,14 @@ import pytest
 from mlflow import MlflowClient
 from servers import POSTGRES, ROOT, free_port, mlflow_server, postgresql, s3_server
 from sweep_runs import Cli, alive, write_space
+from tiny_sweep import run_tiny
 
 from orchestrator.ledger.manifest import read_manifest
-from orchestrator.ledger.records import load_records
+from orchestrator.ledger.records import Ledger, load_records
 from orchestrator.tracking.client import quiet
 
 pytestmark = pytest.mark.slow
-NUM_SWEEPS, NUM_TRIALS = 8, 7
+NUM_SWEEPS, NUM_TRIALS = 8, 4
 
 
 def status_of(url: str) -> int:
@@ -122,7 +123,7 @@ def test_artifacts_on_s3_and_sweeps_through_it(tmp_path):
         )  # fmt: skip
         listed = client.list_objects_v2(Bucket="bucket", Prefix="mlflow/", MaxKeys=1000)
         names = [entry["Key"] for entry in listed["Contents"]]
-        assert sum(name.endswith("counts.json") for name in names) == NUM_TRIALS
+        assert sum(name.endswith("counts.json") for name in names) == 7
         assert any(name.endswith("sweep.yaml") for name in names)
 
 
@@ -133,18 +134,16 @@ def tiny(path, name, **changes):
 
 @pytest.fixture(scope="module")
 def sweeps(tmp_path_factory):
-    """Eight sweeps with results of their own, recorded one after another without MLflow (eight at
-    once would train for long on two cores).
+    """Eight sweeps with results of their own, trained one after another, which no MLflow has seen:
+    all is still to be written when the eight begin.
     """
     place = tmp_path_factory.mktemp("eight")
-    cli = Cli(place / "cache")
-    folders = []
-    for number in range(NUM_SWEEPS):
-        space = tiny(place / f"tiny{number}.yaml", f"tiny{number}", seeds=[number])
-        code, _, err = cli.run(space, place / f"tiny{number}", "--workers", "2")
-        assert code == 0, err
-        folders.append(place / f"tiny{number}")
-    assert cli.end() == []
+    folders = [place / f"tiny{number}" for number in range(NUM_SWEEPS)]
+    for number, folder in enumerate(folders):
+        run_tiny(folder, place / "cache", name=folder.name, seeds=(number,))
+        ledger = Ledger(folder).open()
+        ledger.append("finished", stopped=None)
+        ledger.close()
     yield folders
     shutil.rmtree(place)
 

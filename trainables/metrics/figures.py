@@ -206,10 +206,11 @@ def fate_figure(
             is_gap=True,
             confidence=confidence,
         )
+        reached = f"its floor, {floor:.3f}" if floor > 0 else "0"
         reasons.append(
             None
             if is_above(of_gap_interval, floor, confidence=confidence)
-            else f"not determined: the interval of the reference's gap reaches {max(floor, 0.0):g}"
+            else f"not determined: the interval of the reference's gap reaches {reached}"
         )
     return Figure(
         value_AS,

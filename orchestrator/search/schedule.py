@@ -2,9 +2,10 @@
 
 No Ray here, so that it can be tested alone.
 
-Ancestors come before descendants, the longest remaining path first; a node is never handed out
-twice; a configuration is opened only when nothing else is ready and the budget has room for all
-that it needs.
+Ancestors come before descendants, the longest remaining path first, of equal ones the one whose
+parent was computed on the machine that has just become idle; a node is never handed out twice; a
+configuration is opened only when nothing else is ready and the budget has room for all that it
+needs.
 """
 
 from __future__ import annotations
@@ -108,6 +109,7 @@ class Schedule:
         # by this or an earlier start: such a node, found in the store, is recovered, not cached
         self.started = set(self.records)
         self.running: dict[str, Attempt] = {}
+        self._host: str | None = None  # of the worker that finished last
         self.retries: dict[str, int] = {}
         self.memory = MemoryRetries()
         self.images = LostData()
@@ -266,11 +268,18 @@ class Schedule:
             and not self._is_being_made(self._missing(node))
         ]
         if not self.stopping_chains.is_on:
-            return max(ready, key=lambda node: node.height, default=None)
-        ready.sort(key=lambda node: (node.trial.n, -node.height))
+            return max(ready, key=lambda node: (node.height, self._is_near(node)), default=None)
+        ready.sort(key=lambda node: (node.trial.n, -node.height, not self._is_near(node)))
         to_come = [n.trial.n for key, n in self.unsettled().items() if not self.blocked(key)]
         lowest = min(to_come, default=0)
         return next((n for n in ready if self.stopping_chains.state(n, lowest) == "go"), None)
+
+    def _is_near(self, node: Node) -> bool:
+        """Whether a parent's model lies where the last trial ended: its worker is the one that
+        most likely takes the next, and need not fetch the model from the store.
+        """
+        parents = (self.records[key].get("execution", {}) for key in node.parents)
+        return bool(self._host) and any(how.get("host") == self._host for how in parents)
 
     def _missing(self, node: Node) -> set[str]:
         """Ancestors whose models the node's trial has to make again."""
@@ -412,6 +421,7 @@ class Schedule:
         if ignored:
             self.ledger.append("checkpoint_ignored", key=key, reason=ignored)
         execution = execution | {"cached": False, "attempt": attempt.attempt}
+        self._host = execution.get("host")
         self._record("done", attempt.node, result=result, execution=execution)
         self._observe()
 

@@ -3,10 +3,19 @@
 from collections import Counter
 
 import pytest
-from fake_sweep import DATA, NAN_LOSS, WORKER_LOST, FakeSweep, equal_groups, fake_spec, wide_spec
+from fake_sweep import (
+    DATA,
+    NAN_LOSS,
+    WORKER_LOST,
+    FakeSweep,
+    equal_groups,
+    fake_spec,
+    node_document,
+    wide_spec,
+)
 
 from orchestrator.ledger.records import load_records
-from orchestrator.search.schedule import FINISHED, MAX_AHEAD, Attempt, Budget
+from orchestrator.search.schedule import FINISHED, MAX_AHEAD, Attempt, Budget, result_of
 from orchestrator.search.tree import full_tree
 from search_spaces.words import choice, number
 from trainables.errors import UserError
@@ -60,6 +69,43 @@ def test_the_longest_remaining_path_goes_first(sweep):
         ]
         assert attempt.node.height == max(node.height for node in ready)
         sweep.finish(schedule, attempt)
+
+
+def test_of_equal_paths_the_one_whose_parent_lies_where_a_worker_became_idle(sweep):
+    """Two machines, one worker each: a child goes where its parent is, unless none is there."""
+    schedule = sweep.start(fake_spec(iterations=3, seeds=(0, 1)))
+    running, near = {}, []
+    for host in ("a", "b"):
+        running[host] = schedule.next()
+    turn = 0
+    while running:
+        host = sorted(running)[turn % len(running)]
+        turn += 1
+        finished = running.pop(host)
+        node = node_document(finished.node.key)
+        result = result_of(node, sweep.measure(finished.node.key))
+        schedule.succeeded(finished.node.key, result, node["execution"] | {"host": host})
+        ready = [
+            other
+            for other in schedule.unsettled().values()
+            if other.key not in schedule.running
+            and all(schedule.settled.get(parent) == "done" for parent in other.parents)
+        ]
+        highest = max((other.height for other in ready), default=-1)
+        hosts = {
+            schedule.records[other.parents[0]]["execution"]["host"]
+            for other in ready
+            if other.height == highest
+        }
+        attempt = schedule.next()
+        if not isinstance(attempt, Attempt):
+            continue
+        running[host] = attempt
+        if hosts == {"a", "b"}:  # there is a choice
+            parent = schedule.records[attempt.node.parents[0]]
+            near.append(parent["execution"]["host"] == host)
+    assert len(near) >= 8
+    assert all(near)
 
 
 def test_heights_count_the_steps_to_the_deepest_leaf():

@@ -90,6 +90,28 @@ def test_damage_is_named_or_mended(cli, place, wider, reference, kind, how):
     shutil.rmtree(folder)
 
 
+@pytest.mark.parametrize("kind", ["weights.safetensors", "validation.npz", "node.json"])
+def test_files_that_a_copy_left_behind(cli, place, wider, reference, kind):
+    """A store that was copied from another machine, and not all of it came: what is wanted is made
+    again, under the same keys and with the same results.
+    """
+    source, expected = reference
+    folder = place / f"without-{kind}"
+    linked_copy(source, folder)
+    for note in (folder / ".workers").glob("*.json"):  # of processes of that machine
+        note.write_text(json.dumps(json.loads(note.read_text()) | {"host": "elsewhere"}))
+    found = sorted((folder / "store" / "nodes").rglob(kind))
+    assert found
+    for path in found:
+        path.unlink()
+    code, _, err = cli.start(wider, folder, "--workers", "2").finish()
+    assert code == 0, err
+    assert "Traceback" not in err
+    assert results(folder) == expected
+    assert_each_node_once(folder)
+    shutil.rmtree(folder)
+
+
 @pytest.mark.parametrize("kind", ["train.npz", "validation.npz"])
 def test_damage_in_a_store_that_another_sweep_filled(cli, place, space, reference, kind):
     """One line that names the file; with the node removed the same command computes it again."""

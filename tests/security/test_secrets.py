@@ -73,7 +73,9 @@ def client(cache):
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory, client):
-    """(folder of the sweep, folder of Ray's logs, all that was printed, command lines seen)."""
+    """(folder of the sweep, folder of Ray's logs, all that was printed, the driver, command lines
+    seen).
+    """
     place = tmp_path_factory.mktemp("secrets")
     ray = Path(tempfile.mkdtemp(prefix="ff", dir="/tmp"))  # sockets' names must be short
     table = marked_table(place / "data")
@@ -106,17 +108,26 @@ def swept(tmp_path_factory, client):
             env=client.environment, check=True, timeout=200,
         )  # fmt: skip
         said += done.stdout + done.stderr
-    return folder, ray, said, lines
+    return folder, ray, said, driver, lines
 
 
 @pytest.mark.slow
 def test_secrets_are_in_no_byte_written_or_printed(swept):
-    folder, ray, said, _ = swept
+    folder, ray, said, *_ = swept
     marks = tuple(SECRETS.values())
     assert (folder / "mlflow.db").stat().st_size > 10_000
     assert files_with(marks, folder) == []
     assert files_with(marks, ray) == []
     assert not [mark for mark in marks if mark in said]
+
+
+@pytest.mark.slow
+def test_all_of_ray_listens_on_loopback(swept):
+    """Raylet and GCS listen on every interface by default, without a password."""
+    driver = swept[3]
+    assert {"raylet", "gcs_server"} <= {name for _, name in driver.listening}
+    addresses = {address for address, _ in driver.listening}
+    assert addresses <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, driver.listening
 
 
 @pytest.mark.slow
@@ -132,7 +143,7 @@ def test_patients_and_images_are_only_in_the_nodes(swept):
     """The store keeps them: metrics can then be computed again. MLflow, ledger, report, front and
     what is printed have none.
     """
-    folder, _, said, _ = swept
+    folder, _, said, *_ = swept
     assert files_with((PATIENT,), folder / "store")
     assert files_with((PATIENT, IMAGE), folder, without=("store", ".images")) == []
     assert PATIENT not in said

@@ -69,6 +69,7 @@ class Driver:
     def __init__(self, process: subprocess.Popen[str], folder: Path) -> None:
         self.process, self.folder = process, folder
         self.seen: dict[int, psutil.Process] = {}
+        self.listening: set[tuple[str, str]] = set()
 
     def look(self) -> list[psutil.Process]:
         """Note what runs below the driver now."""
@@ -90,12 +91,19 @@ class Driver:
         self.look()
 
     def command_lines(self) -> set[str]:
-        """Wait for the driver's end; returns the command lines of its processes until then."""
+        """Wait for the driver's end; returns the command lines of its processes until then, and
+        notes the addresses on which they listened in ``listening`` (address, process).
+        """
         lines = set()
         while self.process.poll() is None:
             for process in self.look():
                 with contextlib.suppress(psutil.Error):
                     lines.add(" ".join(process.cmdline()))
+                    self.listening |= {
+                        (connection.laddr.ip, process.name())
+                        for connection in process.net_connections("inet")
+                        if connection.status == psutil.CONN_LISTEN
+                    }
             time.sleep(0.3)
         return lines
 

@@ -11,6 +11,7 @@ from PIL import Image
 from sweep_runs import RECIPE, SPACE, assert_each_node_once, write_space
 
 from orchestrator.ledger.records import load_records, read_events
+from trainables.store import Store
 
 pytestmark = pytest.mark.slow
 NUM = 90
@@ -99,6 +100,28 @@ def test_a_ratio_that_would_prune_everything(cli, place):
                 assert min(before_after) >= 1
         else:
             assert "channel" in record["error"]["reason"]
+
+
+def test_all_channels_with_the_same_score(cli, place, table):
+    """Images that are all alike: no channel separates groups, and the first ones go."""
+    images = place / "alike"
+    images.mkdir()
+    for i in range(NUM):
+        Image.fromarray(np.full((32, 32, 3), 90, dtype=np.uint8)).save(images / f"{i}.png")
+    folder, document, records = ended(
+        cli, place, "same", prune={"one_of": [arm("snnl"), arm("skewness"), arm("hsic")]},
+        controls=["none"], data=table | {"root": str(images)},
+        training=RECIPE | {"learning_rate": 1e-5}, finetune=RECIPE | {"epochs": 0},
+    )  # fmt: skip
+    assert document["num_failed"] == 0
+    treated = {k: r["trial"] for k, r in records.items() if r["trial"]["role"] == "treatment"}
+    assert {trial["criterion"] for trial in treated.values()} == {"snnl", "skewness", "hsic"}
+    store = Store(str(folder / "store"))
+    for key in treated:
+        scores = json.loads(store.read(key, "scores.json"))
+        assert len(set(scores["score"])) == 1
+        assert scores["removed"] == list(range(len(scores["removed"])))
+        assert scores["removed"]
 
 
 def test_a_tenth_of_the_trials_failing(cli, place):

@@ -114,8 +114,10 @@ def unpack(data: bytes) -> Packed:
         header = json.loads(content[8 : 8 + size])
         document = json.loads(header["__metadata__"]["document"])
         tensors = load_tensors(content)
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"unreadable: {type(error).__name__}") from None
+    if not isinstance(document, dict) or not isinstance(document.get("about"), dict):
+        raise CheckpointError("unreadable: it does not say of what it is")
     if document.get("format") != FORMAT:
         raise CheckpointError(f"of format {document.get('format')}, not {FORMAT}")
     return Packed(tensors, document)

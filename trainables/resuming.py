@@ -84,10 +84,10 @@ class Checkpoints:
             self.ignored = str(error)
         else:
             self.found = found
-            theirs = found.document["about"].get("versions", {})
+            theirs = found.document["about"].get("versions")
             self.begun_with = {
                 name: value
-                for name, value in theirs.items()
+                for name, value in (theirs if isinstance(theirs, dict) else {}).items()
                 if self.versions.get(name, value) != value
             }
 

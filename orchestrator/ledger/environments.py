@@ -68,12 +68,14 @@ def starts(events: Sequence[Event]) -> list[dict[str, Any]]:
     by_id = known(events)
     found: list[dict[str, Any]] = []
     for event in events:
-        versions = by_id.get(event.get("environment", "")) if event["event"] == "started" else None
+        noted = str(event.get("environment", "")) if event["event"] == "started" else ""
+        versions = by_id.get(noted)
         if versions is None:
             continue
         differs = differences(found[-1]["versions"], versions) if found else {}
         if differs or not found:
-            found.append({"time": event["time"], "versions": versions, "differs": differs})
+            time = event.get("time", 0.0)
+            found.append({"time": time, "versions": versions, "differs": differs})
     return found
 
 

@@ -30,6 +30,16 @@ OPEN_FIGURES = (
 )  # fmt: skip
 SCORE_FIGURES = ("auroc", "gap_debiased")
 """Of validation, where they were measured: they need more than counts."""
+_NODE: dict[str, type] = {"key": str, "trial": dict, "parents": list, "compares_with": dict}
+NEEDED: dict[str, dict[str, type]] = {
+    "environment": {"id": str, "versions": dict},
+    "scheduled": _NODE | {"attempt": str},
+    "done": _NODE | {"result": dict, "execution": dict},
+    "failed": _NODE | {"error": dict},
+    "compared": {"key": str, "compares_with": dict},
+    "dropped": {"keys": list},
+}
+"""Without which an event that is read is none: the ledger was edited."""
 GROUP_DECIMALS = 9
 """Of each group's scores, so that eight groups fit into a line; the counts themselves are in the
 store.
@@ -221,9 +231,12 @@ def event_line(event: Mapping[str, Any]) -> bytes:
 def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
         event = json.loads(line, object_pairs_hook=_named)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+        return None
+    needed = NEEDED.get(event["event"], {})
+    return event if all(isinstance(event.get(n), kind) for n, kind in needed.items()) else None
 
 
 def _named(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -5,23 +5,31 @@ A target may refuse its bytes as users are refused; anything else that it raises
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import tempfile
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from zipfile import BadZipFile
 from zlib import error as ZlibError
 
 from orchestrator.cluster.yaml_file import YamlFile
 from orchestrator.evaluation.prediction_table import Columns, read_predictions
+from orchestrator.ledger.environments import of_nodes, starts
+from orchestrator.ledger.manifest import read_manifest
+from orchestrator.ledger.records import read_events
 from orchestrator.spaces import load_space
 from orchestrator.tables.published import read_blocks
 from search_spaces.words import enumerate_all, grid_size, is_finite, plain, to_yaml
+from trainables.checkpoint import CheckpointError, unpack
 from trainables.data.columns import read_table
 from trainables.data.decode import DecodeError, decode_image
 from trainables.data.image_lists import read_groups, read_list
 from trainables.errors import UserError
 from trainables.portable import read_card
 from trainables.predictions import Predictions
+from trainables.store import node_text, parse_node
 from trainables.yaml_text import parse_yaml
 
 FOLDER = Path(tempfile.mkdtemp(prefix="fatefront-fuzz-"))
@@ -100,6 +108,42 @@ def _cluster(data: bytes) -> None:
     YamlFile(_file(data, "c.yaml"))
 
 
+KEY = "ab" * 16
+
+
+def _node(data: bytes) -> None:
+    """As it is, and with the checksum that whoever may write into a store can make."""
+    forged = data
+    with contextlib.suppress(ValueError, RecursionError):
+        content = json.loads(data)
+        if isinstance(content, dict):
+            forged = node_text(content | {"key": KEY})
+    for text in (data, forged):
+        node = parse_node(KEY, text)
+        for entry in node["files"].values() if node is not None else ():
+            path = PurePosixPath("/store/node") / entry["path"]
+            assert ".." not in path.parts
+            assert path.is_relative_to("/store/node")
+
+
+def _ledger(data: bytes) -> None:
+    _file(data, "events.jsonl")
+    events = list(read_events(FOLDER))
+    starts(events)
+    of_nodes(events, {})
+
+
+def _manifest(data: bytes) -> None:
+    _file(data, "manifest.json")
+    read_manifest(FOLDER)
+
+
+def _checkpoint(data: bytes) -> None:
+    for content in (data, hashlib.sha256(data).hexdigest().encode() + b"\n" + data):
+        with contextlib.suppress(CheckpointError):
+            unpack(content)
+
+
 Refusals = tuple[type[Exception], ...]
 TARGETS: dict[str, tuple[Callable[[bytes], None], Refusals]] = {
     "yaml": (_yaml, (UserError,)),
@@ -117,6 +161,10 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], Refusals]] = {
     "stored": (_stored, (ValueError, KeyError, EOFError, OSError, BadZipFile, ZlibError,
                          NotImplementedError, RuntimeError)),
     "cluster": (_cluster, (UserError,)),
+    "node": (_node, ()),
+    "ledger": (_ledger, (UserError,)),
+    "manifest": (_manifest, (UserError,)),
+    "checkpoint": (_checkpoint, ()),
 }  # fmt: skip
 
 

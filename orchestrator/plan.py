@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import shutil
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group
@@ -57,6 +59,12 @@ def plan_space(spec: SweepSpec, device: str | None = None) -> dict[str, Any]:
         cost.notes.append(f"search.hours starts nothing new after {spec.search.hours:g} h")
     if spec.search.racing or spec.search.num_confirming:
         cost.notes.append("racing and fresh seeds come on top: which ones, the results decide")
+    free = shutil.disk_usage(Path.cwd()).free
+    if num_trials * cost.node_bytes > free:
+        cost.notes.append(
+            f"only {free / 1e9:.1f} GB are free here: `run --max-disk` drops models that nothing "
+            "starts from any more, `--store` puts them elsewhere"
+        )
     document: dict[str, Any] = {
         "sweep": spec.name,
         "exact": spec.search.sampler == "grid"

@@ -1,5 +1,7 @@
 """The plan is the tree, counted: the numbers are those of a brute-force walk and of a real run."""
 
+from types import SimpleNamespace
+
 import pytest
 from fake_sweep import FakeSweep, fake_spec
 
@@ -60,6 +62,18 @@ def test_seconds_count_what_is_shared_once():
 def test_a_sampler_with_a_budget_is_an_upper_bound():
     assert plan_space(fake_spec("tpe"), "cpu")["exact"] is False
     assert plan_space(fake_spec("tpe"), "cpu")["num_trials"] == 11
+
+
+def test_a_sweep_that_finds_no_room_is_told_before(monkeypatch):
+    """1,001 models of 45 MB; a VGG-11 takes half a GB."""
+    spec = fake_spec(seeds=tuple(range(91)))
+    bytes_needed = plan_space(spec, "cpu")["bytes"]
+    for free, is_told in ((bytes_needed, False), (bytes_needed - 1, True)):
+        usage = SimpleNamespace(total=10**12, used=0, free=free)
+        monkeypatch.setattr("shutil.disk_usage", lambda path, usage=usage: usage)
+        told = [note for note in plan_space(spec, "cpu")["notes"] if "GB are free here" in note]
+        assert bool(told) == is_told
+    assert "only 44.8 GB are free here: `run --max-disk`" in told[0]
 
 
 def test_no_plan_for_an_endless_space():

@@ -31,19 +31,19 @@ def render_exits(document: dict[str, Any]) -> Group:
 def _table(configuration: Mapping[str, Any], document: Mapping[str, Any]) -> Table:
     seeds = "1 seed" if configuration["num_seeds"] == 1 else f"{configuration['num_seeds']} seeds"
     table = Table(title=f"{configuration['configuration']} ({seeds})")
-    table.add_column("threshold", justify="right")
-    table.add_column("images")
+    # one column: in a narrow terminal the first is repeated beside what goes below
+    table.add_column("threshold, images", no_wrap=True)
     for name in (*document["exits"], "accuracy", "F1", "Eodd (Hardt)"):
         table.add_column(name, justify="right", no_wrap=True)
     num_seeds = configuration["num_seeds"]
     for row in configuration["rows"]:
         own = " *" if row["threshold"] == configuration["own_threshold"] else ""
         table.add_row(
-            f"{row['threshold']:g}{own}", "all",
+            f"{row['threshold']:g}{own}: all",
             *_cells(row, document["num_images"] * num_seeds), _number(row["eodd_hardt"]),
         )  # fmt: skip
         for name, group in row["groups"].items():
-            table.add_row("", name, *_cells(group, group["num_images"] * num_seeds), "")
+            table.add_row(f"  {name}", *_cells(group, group["num_images"] * num_seeds), "")
         table.add_section()
     return table
 

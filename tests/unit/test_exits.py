@@ -144,7 +144,7 @@ def test_one_model_at_thresholds_of_ones_own(sweep):
     assert last["accuracy"] == [None] * 4 + [last["overall_accuracy"]]
     shown = call(sweep, "--key", key)
     assert shown.exit_code == 0
-    assert "0.7 *" in shown.stdout
+    assert "0.7 *: all" in shown.stdout
     assert "the test split was not read" in shown.stdout
     sealed = [e for e in (sweep / "events.jsonl").read_text().splitlines() if "test_opened" in e]
     assert sealed == []

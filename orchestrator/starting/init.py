@@ -12,6 +12,7 @@ import yaml
 from rich.text import Text
 
 from orchestrator.starting.guess import Given, Guess, guess_table
+from orchestrator.starting.known_table import known_table
 from orchestrator.starting.written_space import space_text
 from search_spaces.sweep_spec import SweepSpec
 from trainables.data.columns import read_table
@@ -32,7 +33,14 @@ def init_space(table: Path, images: Path | None, out: Path | None, given: Given)
     to = out or Path(f"{name}.yaml")
     if to.exists():
         raise UserError(f"--out {to} is there already: move it, or choose another name")
-    guess = guess_table(read_table(table), table, images, given)
+    rows = read_table(table)
+    known = known_table(map(str, rows.columns), table)
+    try:
+        guess = guess_table(rows, table, images, given)
+    except UserError as error:
+        raise UserError(f"{error}; {known}" if known else str(error)) from None
+    if known:
+        guess.not_known.insert(0, known)
     text = space_text(guess, table, name)
     spec = validate(SweepSpec, yaml.safe_load(text), place=str(to))
     datasets.get(spec.data.name).table(spec.data)  # what `plan` will read

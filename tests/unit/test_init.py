@@ -176,6 +176,22 @@ def test_the_table_of_ham10000(tmp_path):
     assert found["malignant"] == ["bcc", "mel"]
 
 
+KNOWN = {
+    "ham10000": "lesion_id,image_id,dx,dx_type,age,sex,localization",
+    "isic2019": "image,MEL,NV,BCC,AK,BKL,DF,VASC,SCC,UNK",
+    "fitzpatrick17k": "md5hash,fitzpatrick_scale,label,nine_partition_label",
+    "pad_ufes_20": "patient_id,lesion_id,img_id,fitspatrick,gender,age,diagnostic",
+}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_the_table_of_a_published_data_set_is_known(name, tmp_path):
+    columns = KNOWN[name].split(",")
+    line = mistake(table(tmp_path, {column: ["x"] for column in columns}))
+    assert line.endswith(f"fatefront data inspect '{{name: {name}, root: {tmp_path}}}'")
+    assert "this is a table of" not in mistake(table(tmp_path, {c: ["x"] for c in columns[:2]}))
+
+
 @pytest.mark.parametrize(
     ("name", "kind"),
     [("age_approx", "age"), ("image", None), ("Fitzpatrick_scale", "skin tone"), ("stage", None),

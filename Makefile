@@ -84,7 +84,7 @@ install-locked:
 
 lock: install
 	@$(BIN)/pip install -q uv; mkdir -p build
-	@$(BIN)/uv pip compile pyproject.toml --extra dev -c constraints.txt --python-version 3.11.5 --generate-hashes \
+	@$(BIN)/uv pip compile pyproject.toml --extra dev -c constraints.txt --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --no-annotate -q -o build/requirements.lock
 	@(echo "# Exact versions with the SHA-256 of every file: what \`make install-locked\` installs. Written by \`make lock\` from pyproject.toml and constraints.txt."; \
 		cat build/requirements.lock) > requirements.lock

@@ -2,9 +2,11 @@
 
 import re
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parents[2]
 PIN = re.compile(r"([A-Za-z0-9._-]+)==([^\s;]+)( ; [^\\]+)? \\$")
@@ -57,3 +59,22 @@ def test_the_lock_has_all_that_the_project_asks_for() -> None:
     for name, requirement in asked().items():
         assert name in pins, f"{name} is not in requirements.lock: run `make lock`"
         assert requirement.specifier.contains(pins[name], prereleases=True), requirement
+
+
+def test_every_pin_can_be_installed_by_the_oldest_python_that_is_named() -> None:
+    """Debian 12 has Python 3.11.2: a pin that wants a later 3.11 ends `make demo` with an error."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["requires-python"] == ">=3.11"
+    looked_at, refused = 0, []
+    for name, version in locked().items():
+        try:
+            found = metadata.metadata(name)
+        except metadata.PackageNotFoundError:
+            continue
+        if found["Version"] == version:
+            looked_at += 1
+            wanted = found["Requires-Python"] or ""
+            if not SpecifierSet(wanted).contains("3.11.0"):
+                refused.append(f"{name}=={version} wants Python {wanted}")
+    assert looked_at > 100
+    assert refused == []

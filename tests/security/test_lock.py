@@ -62,7 +62,7 @@ def test_the_lock_has_all_that_the_project_asks_for() -> None:
 
 
 def test_every_pin_can_be_installed_by_the_oldest_python_that_is_named() -> None:
-    """Debian 12 has Python 3.11.2: a pin that wants a later 3.11 ends `make demo` with an error."""
+    """Debian 12 has Python 3.11.2: a pin that wants a later one ends `make demo` with an error."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["requires-python"] == ">=3.11"
     looked_at, refused = 0, []

@@ -70,7 +70,8 @@ def notice(place: Path) -> dict[str, Any]:
         told = watch("aws", 0.1, psutil.Process(raylet.process.pid))
     left = place / "notice" / "store" / "checkpoints"
     end = time.monotonic() + 60
-    while not list(left.glob("*")) and time.monotonic() < end:
+    # names with a dot are those of files that are still being written
+    while not list(left.glob("[!.]*")) and time.monotonic() < end:
         time.sleep(0.02)
     num_lost = len(running_trials(victim))
     room.cluster.remove_node(victim, allow_graceful=False)

@@ -35,7 +35,7 @@ from trainables.trial_spec import Trial, node_key
 GOLDEN = Path(__file__).with_name("results.json")
 DECIDING = ("torch", "torchvision", "numpy", "cpu")
 """Of ``trainables.environment``: what an entry names."""
-TOLERANCE = 1e-4
+TOLERANCE = 1e-5
 """Of logits of the first forward pass, which are of the order of 1."""
 RECIPE = {
     "epochs": 1, "batch_size": 8, "schedule": "constant", "normalise": "imagenet",

@@ -26,8 +26,10 @@ class Follower:
 
     def start(self) -> None:
         """Start it, once."""
-        if self.uri == "none" or self.process is not None:
-            return
+        if self.uri != "none" and self.process is None:
+            self.process = self._started()
+
+    def _started(self) -> subprocess.Popen[bytes]:
         log = (self.folder / "tracking.log").open("ab")
         command = [
             sys.executable,
@@ -40,16 +42,22 @@ class Follower:
         ]
         # a session of its own: Ctrl-C is for the driver, which then tells the follower to finish
         with log:
-            self.process = subprocess.Popen(
+            return subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
 
     def finish(self) -> str:
-        """Wait until MLflow has everything; says ``done``, ``off`` or what went wrong."""
+        """Wait until MLflow has everything; says ``done``, ``off`` or what went wrong.
+
+        A process that was killed by someone else has a successor: what it wrote is found again.
+        """
         if self.process is None:
             return "off"
         try:
             code = self.process.wait(GRACE)
+            if code < 0:
+                self.process = self._started()
+                code = self.process.wait(GRACE)
         except subprocess.TimeoutExpired:
             return f"still writing, see {self.folder}/tracking.log"
         return (

@@ -20,6 +20,7 @@ from test_front import Folder, key_of, sweep
 from tiny_sweep import run_tiny, tiny_spec
 
 from orchestrator.ledger.records import Ledger, load_records
+from orchestrator.tracking.follower import Follower
 from orchestrator.tracking.process import TrackingError, default_uri, main, sync
 from orchestrator.tracking.runs import Times, flatten, node_content, plain_name, unique_names
 from search_spaces.sweep_spec import Search
@@ -555,6 +556,22 @@ def test_sigkill_of_the_tracking_process(folder):
     assert out == ""
     check_nothing_doubled(uri, 11)
     assert by_key(uri)["sweep"].info.status == "FAILED"
+
+
+@pytest.mark.slow
+def test_a_killed_tracking_process_has_a_successor_before_the_sweep_is_called_done(folder):
+    uri, lines = default_uri(folder), folder / "tracking.jsonl"
+    ledger = Ledger(folder).open()
+    ledger.append("started", sweep="tiny")
+    follower = Follower(folder, uri)
+    follower.start()
+    wait_for(lambda: num_lines(lines) >= 2)
+    follower.process.kill()
+    ledger.append("finished", stopped=None)
+    ledger.close()
+    assert follower.finish() == "done"
+    check_nothing_doubled(uri, 11)
+    assert by_key(uri)["sweep"].info.status == "FINISHED"
 
 
 def test_the_tracking_process_ends_with_its_parent(folder):

@@ -109,7 +109,6 @@ class Schedule:
         # by this or an earlier start: such a node, found in the store, is recovered, not cached
         self.started = set(self.records)
         self.running: dict[str, Attempt] = {}
-        self._host: str | None = None  # of the worker that finished last
         self.retries: dict[str, int] = {}
         self.memory = MemoryRetries()
         self.images = LostData()
@@ -130,6 +129,7 @@ class Schedule:
             is_started=lambda key: key in self.started or key in self.settled,
         )  # fmt: skip
         self._restore()
+        self._host = _last_host(ledger.events)  # of the worker that finished last
 
     def _restore(self) -> None:
         proposals, held = _proposals(self.ledger.events)
@@ -517,6 +517,13 @@ class Schedule:
 def _costs(proposal: Proposal) -> bool:
     """Whether it counts against ``configurations``."""
     return proposal.origin == "proposal" and proposal.chosen_by != "repeat"
+
+
+def _last_host(events: list[dict[str, Any]]) -> str | None:
+    """Where the newest node that this folder computed was: what a driver that died knew."""
+    computed = (e.get("execution", {}) for e in reversed(events) if e["event"] == "done")
+    host: str | None = next((how for how in computed if not how.get("cached")), {}).get("host")
+    return host
 
 
 def _is_computed(record: dict[str, Any]) -> bool:

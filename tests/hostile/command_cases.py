@@ -9,7 +9,10 @@ from pathlib import Path
 from hostile_case import Case
 
 RUN = ("run", "quickstart", "--out", "{}/s", "--tracking-uri", "none")
-MANIFEST = {"store": "/nowhere", "data": {}, "mode": "corrected"}
+MANIFEST = {
+    "store": "/nowhere", "data": {}, "mode": "corrected", "backbone": {}, "sweep": "s",
+    "sweep_id": "0" * 16,
+}  # fmt: skip
 
 
 def _run(name: str, says: tuple[str, ...], *options: str) -> Case:

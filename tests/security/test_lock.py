@@ -73,7 +73,7 @@ def test_every_pin_can_be_installed_by_the_oldest_python_that_is_named() -> None
             continue
         if found["Version"] == version:
             looked_at += 1
-            wanted = found["Requires-Python"] or ""
+            wanted = found.json.get("requires_python", "")
             if not SpecifierSet(wanted).contains("3.11.0"):
                 refused.append(f"{name}=={version} wants Python {wanted}")
     assert looked_at > 100

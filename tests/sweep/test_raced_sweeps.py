@@ -50,7 +50,7 @@ def killed(cli, place, space):
 
 def decisions(folder):
     found = [
-        {k: v for k, v in event.items() if k not in ("seq", "time")}
+        {k: v for k, v in event.items() if k not in ("seq", "time", "elapsed")}
         for event in read_events(folder)
         if event["event"] in ("raced", "confirmed", "stopped")
     ]

@@ -2,6 +2,7 @@
 any), folders of sweeps, tables.
 """
 
+import json
 import os
 import shlex
 import subprocess
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from orchestrator.cli import app
 from orchestrator.completion import complete_sweep, complete_table
+from orchestrator.ledger.manifest import NEEDED
 from orchestrator.space_names import (
     built_in_names,
     complete_space,
@@ -57,7 +59,7 @@ def folders(tmp_path, monkeypatch):
     for name in ("runs/mine", "runs/broken", "archive/old/kept"):
         (tmp_path / name).mkdir(parents=True)
     for sweep in ("runs/mine", "archive/old/kept"):
-        (tmp_path / sweep / "manifest.json").write_text("{}")
+        (tmp_path / sweep / "manifest.json").write_text(json.dumps(dict.fromkeys(NEEDED, "x")))
     for name in ("lesions.csv", "lesions.txt", "archive/more.PARQUET", ".hidden.csv"):
         (tmp_path / name).write_text("")
     (tmp_path / "spec.yaml").write_text("data: {}")

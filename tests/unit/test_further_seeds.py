@@ -193,7 +193,7 @@ def test_a_plain_sweep_adds_nothing(sweep):
 
 def outcome(sweep, schedule):
     decided = [
-        {k: v for k, v in event.items() if k not in ("seq", "time")}
+        {k: v for k, v in event.items() if k not in ("seq", "time", "elapsed")}
         for event in sweep.events("raced", "confirmed")
     ]
     return decided, {key: record["result"] for key, record in schedule.records.items()}

@@ -87,7 +87,7 @@ def test_off_by_default(sweep):
 
 def outcome(sweep, schedule):
     told = [
-        {k: v for k, v in event.items() if k not in ("seq", "time")}
+        {k: v for k, v in event.items() if k not in ("seq", "time", "elapsed")}
         for event in sweep.events("stopped")
     ]
     return sorted(told, key=str), {k: r["result"] for k, r in schedule.records.items()}

@@ -419,7 +419,8 @@ def next_verbs(front: Front) -> list[str]:
     counts = ("done", "computed_now", "cached", "failed", "blocked", "stopped")
     document = {f"num_{name}": 0 for name in counts} | {
         "folder": "runs/mine", "seconds": 1.0, "errors": [], "stopped": None, "versions": "",
-        "tracking": "done", "tracking_uri": "sqlite:///mlflow.db", "_front": front, "_judgement": None,
+        "tracking": "done", "tracking_uri": "sqlite:///mlflow.db", "_front": front,
+        "_judgement": None,
     }  # fmt: skip
     console = Console(width=200, file=io.StringIO())
     console.print(render_run(document))

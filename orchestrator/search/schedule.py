@@ -521,9 +521,12 @@ def _costs(proposal: Proposal) -> bool:
 
 def _last_host(events: list[dict[str, Any]]) -> str | None:
     """Where the newest node that this folder computed was: what a driver that died knew."""
-    computed = (e.get("execution", {}) for e in reversed(events) if e["event"] == "done")
-    host: str | None = next((how for how in computed if not how.get("cached")), {}).get("host")
-    return host
+    for event in reversed(events):
+        execution = event.get("execution", {})
+        if event["event"] == "done" and not execution.get("cached"):
+            host: str | None = execution.get("host")
+            return host
+    return None
 
 
 def _is_computed(record: dict[str, Any]) -> bool:
